@@ -1,0 +1,1 @@
+"""What a coding agent is to us."""

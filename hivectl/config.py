@@ -1,0 +1,635 @@
+"""Settings: one table, one loader. Flags beat HIVECTL_* variables beat the TOML file beat defaults.
+
+Every key has a default, a unit in its name or meaning, and a sentence; the loader remembers where each
+value came from and refuses a wrong one by naming key, value, origin and what is allowed. This is the
+only reader of the environment.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hivectl.kit.clock import parse_duration_s
+from hivectl.model.errors import HiveError
+
+DEFAULT_PORT = 4483
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One row of SETTINGS. `kind`: str, path, int, float, bool, duration, size, list, table or choice."""
+
+    key: str
+    kind: str
+    default: Any
+    meaning: str
+    choices: tuple[str, ...] = ()
+    least: float | None = None
+    most: float | None = None
+    reloads: bool = False
+
+    @property
+    def variable(self) -> str:
+        """The environment variable: HIVECTL_ and the key in capitals."""
+        return _SHORT.get(self.key) or "HIVECTL_" + self.key.upper().replace(".", "_")
+
+
+_SHORT = {"claude.bin": "HIVECTL_CLAUDE_BIN", "client.autostart": "HIVECTL_AUTOSTART"}
+
+MIB = 1024 * 1024
+S = Setting
+
+# fmt: off  (a table is read by its columns)
+SETTINGS: tuple[Setting, ...] = (
+    S(
+        "claude.bin",
+        "str",
+        "claude",
+        "The Claude CLI: a name looked up in PATH, an absolute path, or `mock` for the built-in stand-in.",
+    ),
+    S("claude.min_version", "str", "2.1.197", "An older Claude CLI is refused."),
+    S("claude.env", "table", {}, "Variables added to Claude's environment in every project."),
+    S(
+        "claude.slash_commands",
+        "bool",
+        False,
+        "Whether prompts may start with a slash command; projects can set it for themselves.",
+    ),
+    S(
+        "claude.deny_read",
+        "list",
+        [],
+        "Absolute paths Claude's file tools must not read, beside the built-in ones.",
+    ),
+    S(
+        "listen.tcp",
+        "str",
+        f"127.0.0.1:{DEFAULT_PORT}",
+        "Address and port of the TCP listener, or `off`. Port 0 takes a free one.",
+    ),
+    S(
+        "listen.allowed_hosts",
+        "list",
+        [],
+        "Further `host` or `host:port` values accepted in the Host header.",
+    ),
+    S(
+        "listen.public_origins",
+        "list",
+        [],
+        "Origins of browsers that may connect, beside the daemon's own.",
+    ),
+    S("listen.insecure_plain_http", "bool", False, "Allow a non-loopback address without TLS."),
+    S(
+        "projects.roots",
+        "list",
+        [],
+        "Directories projects may lie in; empty = your home and the temporary directory.",
+    ),
+    S("projects.max", "int", 100, "Most projects.", least=1, most=100_000),
+    S(
+        "execution.max_live",
+        "int",
+        4,
+        "Most executions at once, over all projects.",
+        least=1,
+        most=1000,
+        reloads=True,
+    ),
+    S(
+        "execution.timeout_s",
+        "duration",
+        1800.0,
+        "Wall-clock limit of an execution; time waiting for a person does not count.",
+        least=0.1,
+        reloads=True,
+    ),
+    S(
+        "execution.no_output_timeout_s",
+        "duration",
+        0.0,
+        "Ended when it prints nothing for so long; 0 = never.",
+        least=0,
+        reloads=True,
+    ),
+    S(
+        "execution.hang_after_result_s",
+        "duration",
+        10.0,
+        "How long Claude may live on after its result.",
+        least=0.1,
+        reloads=True,
+    ),
+    S(
+        "execution.linger_s",
+        "duration",
+        0.5,
+        "How long processes Claude left behind may live before they are ended.",
+        least=0,
+        most=600,
+        reloads=True,
+    ),
+    S(
+        "execution.interrupt_s",
+        "duration",
+        5.0,
+        "Stop ladder: time for the interrupt request.",
+        least=0,
+        most=600,
+        reloads=True,
+    ),
+    S(
+        "execution.close_s",
+        "duration",
+        2.0,
+        "Stop ladder: time after the end of input.",
+        least=0,
+        most=600,
+        reloads=True,
+    ),
+    S(
+        "execution.term_s",
+        "duration",
+        5.0,
+        "Stop ladder: time after SIGTERM.",
+        least=0,
+        most=600,
+        reloads=True,
+    ),
+    S(
+        "execution.max_output_bytes",
+        "size",
+        1024 * MIB,
+        "Most output of one execution.",
+        least=1024,
+        reloads=True,
+    ),
+    S("execution.max_prompt_bytes", "size", 5 * MIB, "Largest prompt.", least=1, most=5 * MIB),
+    S(
+        "execution.on_usage_limit",
+        "choice",
+        "park",
+        "What happens to work that met a usage limit.",
+        choices=("park", "fail"),
+    ),
+    S("queue.max_orders", "int", 100_000, "Most work orders waiting.", least=1),
+    S(
+        "queue.idempotency_h",
+        "int",
+        24,
+        "Hours an idempotency key is remembered.",
+        least=1,
+        most=24 * 30,
+    ),
+    S(
+        "approval.default",
+        "choice",
+        "ask",
+        "What happens when no rule matches.",
+        choices=("ask", "deny", "allow"),
+    ),
+    S(
+        "log.segment_bytes",
+        "size",
+        64 * MIB,
+        "A log segment is closed at this size.",
+        least=64 * 1024,
+    ),
+    S("log.segment_age_s", "duration", 86400.0, "A log segment is closed at this age.", least=1),
+    S(
+        "log.segment_lines",
+        "int",
+        1_000_000,
+        "A log segment is closed at this many lines.",
+        least=100,
+    ),
+    S(
+        "log.retention_bytes",
+        "size",
+        0,
+        "Oldest segments of a project go beyond this size; 0 = keep all.",
+        least=0,
+    ),
+    S(
+        "log.retention_age_s",
+        "duration",
+        0.0,
+        "Segments older than this go; 0 = keep all.",
+        least=0,
+    ),
+    S(
+        "log.durability",
+        "choice",
+        "normal",
+        "How soon log lines survive a power loss: normal 100 ms, strict 20 ms.",
+        choices=("normal", "strict"),
+    ),
+    S(
+        "log.spill_bytes",
+        "size",
+        256 * 1024,
+        "Larger lines are kept beside the log and referenced.",
+        least=1024,
+        most=4 * MIB,
+    ),
+    S(
+        "daemon.log_level",
+        "choice",
+        "info",
+        "How much the daemon's own log says.",
+        choices=("debug", "info", "warning", "error"),
+        reloads=True,
+    ),
+    S(
+        "daemon.log_bytes",
+        "size",
+        10 * MIB,
+        "The daemon's own log is rotated at this size.",
+        least=64 * 1024,
+    ),
+    S("daemon.log_files", "int", 5, "How many rotated daemon logs are kept.", least=1, most=100),
+    S("daemon.stop_timeout_s", "duration", 20.0, "Longest time a graceful stop may take.", least=1),
+    S("limits.connections", "int", 100, "Most connections.", least=1, most=10_000),
+    S(
+        "limits.unauthenticated",
+        "int",
+        16,
+        "Most connections that have not said who they are.",
+        least=1,
+    ),
+    S("limits.auth_deadline_s", "duration", 5.0, "Time to say so.", least=0.1),
+    S(
+        "limits.message_bytes",
+        "size",
+        8 * MIB,
+        "Largest inbound message.",
+        least=64 * 1024,
+        most=64 * MIB,
+    ),
+    S("limits.requests_in_flight", "int", 64, "Most unanswered requests of a connection.", least=1),
+    S("limits.subscriptions", "int", 64, "Most subscriptions of a connection.", least=1),
+    S("limits.messages_per_s", "int", 100, "Inbound messages per second of a connection.", least=1),
+    S("limits.messages_burst", "int", 200, "How many may come at once.", least=1),
+    S(
+        "limits.held_events",
+        "int",
+        1000,
+        "Most events held for a connection that reads slowly.",
+        least=1,
+    ),
+    S("limits.held_bytes", "size", 4 * MIB, "Most bytes held for it.", least=64 * 1024),
+    S(
+        "limits.write_stall_s",
+        "duration",
+        30.0,
+        "A connection that takes nothing for so long is closed (4430).",
+        least=0.1,
+    ),
+    S("limits.heartbeat_s", "duration", 30.0, "A ping is sent this often.", least=0.1),
+    S(
+        "limits.pong_s",
+        "duration",
+        20.0,
+        "Without a pong for so long the connection is closed (4431).",
+        least=0.1,
+    ),
+    S(
+        "limits.idle_close_s",
+        "duration",
+        300.0,
+        "A connection without any frame for so long is closed.",
+        least=1,
+    ),
+    S("client.autostart", "bool", True, "Whether a command starts the daemon when none runs."),
+    S(
+        "client.start_timeout_s",
+        "duration",
+        15.0,
+        "How long a command waits for a daemon it started.",
+        least=1,
+    ),
+)
+# fmt: on
+
+BY_KEY: dict[str, Setting] = {setting.key: setting for setting in SETTINGS}
+
+OTHER_VARIABLES: dict[str, str] = {
+    "HIVECTL_HOME": "Puts everything of a daemon (state, configuration, sockets) into this one private directory.",
+    "HIVECTL_CONFIG": "The configuration file to read instead of the usual one.",
+    "HIVECTL_TOKEN": "Token for a TCP connection.",
+    "HIVECTL_URL": "Daemon to talk to over TCP instead of the local socket, such as http://127.0.0.1:4483.",
+    "HIVECTL_PROJECT": "Project to use when none is named.",
+    "HIVECTL_FAILPOINT": "Test aid: breaks the program at named places.",
+    "HIVECTL_EXECUTION": "Set for everything an execution starts; its own id.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where everything of one daemon lies."""
+
+    state: Path
+    config_file: Path
+    runtime: Path
+    is_private: bool
+    """One directory by HIVECTL_HOME: then the TCP port is a free one."""
+
+    @property
+    def socket(self) -> Path:
+        """The daemon's UNIX socket."""
+        return self.runtime / "api.sock"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the daemon for its life."""
+        return self.state / "daemon.lock"
+
+    @property
+    def database(self) -> Path:
+        """State of record."""
+        return self.state / "hivectl.db"
+
+    @property
+    def journal(self) -> Path:
+        """Messages of record."""
+        return self.state / "log"
+
+    @property
+    def runs(self) -> Path:
+        """Process directories."""
+        return self.state / "runs"
+
+    @property
+    def daemon_log(self) -> Path:
+        """The daemon's own log."""
+        return self.state / "daemon.log"
+
+    @property
+    def runtime_file(self) -> Path:
+        """What the running daemon says of itself: pid, TCP address, version."""
+        return self.runtime / "daemon.json"
+
+    @property
+    def token_file(self) -> Path:
+        """The token for TCP."""
+        return self.state / "token"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All values, frozen, with the origin of each."""
+
+    values: Mapping[str, Any]
+    origins: Mapping[str, str]
+    places: Places
+    warnings: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """The environment this was built from: what Claude's is filtered out of."""
+
+    def __getitem__(self, key: str) -> Any:
+        """The value of `key`. Raises KeyError for one that is not in SETTINGS."""
+        return self.values[key]
+
+    def seconds(self, key: str) -> float:
+        """A duration."""
+        return float(self.values[key])
+
+    def seconds_or_none(self, key: str) -> float | None:
+        """A duration where 0 means none."""
+        return float(self.values[key]) or None
+
+    def number(self, key: str) -> int:
+        """An int or size."""
+        return int(self.values[key])
+
+    def text(self, key: str) -> str:
+        """A str or choice."""
+        return str(self.values[key])
+
+    def flag(self, key: str) -> bool:
+        """A bool."""
+        return bool(self.values[key])
+
+    def strings(self, key: str) -> list[str]:
+        """A list."""
+        return list(self.values[key])
+
+
+def find_places(env: Mapping[str, str]) -> Places:
+    """Where state, configuration and sockets lie for this environment. Touches nothing."""
+    home = Path(env.get("HOME") or Path.home())
+    if root := env.get("HIVECTL_HOME"):
+        base = Path(root).expanduser().absolute()
+        file = Path(env.get("HIVECTL_CONFIG") or base / "config.toml")
+        return Places(base / "state", file, base / "run", is_private=True)
+    state = Path(env.get("XDG_STATE_HOME") or home / ".local/state") / "hivectl"
+    config = Path(env.get("XDG_CONFIG_HOME") or home / ".config") / "hivectl"
+    runtime = env.get("XDG_RUNTIME_DIR")
+    where = Path(runtime) / "hivectl" if runtime and Path(runtime).is_dir() else state / "run"
+    return Places(
+        state, Path(env.get("HIVECTL_CONFIG") or config / "config.toml"), where, is_private=False
+    )
+
+
+def load(flags: Mapping[str, Any] | None = None, env: Mapping[str, str] | None = None) -> Settings:
+    """Read all settings. Raises HiveError CONFIG_INVALID naming key, value, origin and what is allowed."""
+    env = dict(os.environ if env is None else env)
+    places = find_places(env)
+    values: dict[str, Any] = {s.key: s.default for s in SETTINGS}
+    origins = dict.fromkeys(values, "default")
+    if places.is_private:
+        values["listen.tcp"], origins["listen.tcp"] = "127.0.0.1:0", "default under HIVECTL_HOME"
+    warnings: list[str] = []
+    layers = (
+        (str(places.config_file), _flatten(_read_file(places.config_file), places.config_file)),
+        ("environment", _from_environment(env, warnings)),
+        ("flag", dict(flags or {})),
+    )
+    for origin, layer in layers:
+        for key, raw in layer.items():
+            named = (
+                f"environment {BY_KEY[key].variable}"
+                if origin == "environment" and key in BY_KEY
+                else origin
+            )
+            values[key] = parse_value(key, raw, named)
+            origins[key] = named
+    return Settings(values, origins, places, tuple(warnings), env)
+
+
+def parse_value(key: str, raw: Any, origin: str) -> Any:
+    """The checked value of a setting. Raises HiveError CONFIG_INVALID."""
+    setting = BY_KEY.get(key)
+    if setting is None:
+        raise _wrong(key, raw, origin, "there is no such setting", close=_closest(key))
+    try:
+        value = _PARSERS[setting.kind](raw)
+    except (ValueError, TypeError) as exc:
+        raise _wrong(key, raw, origin, str(exc)) from None
+    if setting.choices and value not in setting.choices:
+        raise _wrong(key, raw, origin, f"allowed: {', '.join(setting.choices)}")
+    if setting.least is not None and value < setting.least:
+        raise _wrong(key, raw, origin, f"the least is {setting.least:g}")
+    if setting.most is not None and value > setting.most:
+        raise _wrong(key, raw, origin, f"the most is {setting.most:g}")
+    return value
+
+
+def _wrong(key: str, raw: Any, origin: str, why: str, close: str = "") -> HiveError:
+    hint = f"Did you mean `{close}`?" if close else ""
+    return HiveError(
+        "CONFIG_INVALID",
+        f"{key} = {raw!r} (from {origin}): {why}",
+        hint=hint,
+        details={"key": key, "origin": origin, "why": why},
+    )
+
+
+def _closest(key: str) -> str:
+    import difflib  # noqa: PLC0415  only on the way to an error
+
+    found = difflib.get_close_matches(key, BY_KEY, n=1)
+    return found[0] if found else ""
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+        raise HiveError(
+            "CONFIG_INVALID", f"{path} is not TOML: {exc}", details={"file": str(path)}
+        ) from None
+    except OSError as exc:
+        raise HiveError(
+            "CONFIG_INVALID", f"{path} cannot be read: {exc.strerror}", details={"file": str(path)}
+        ) from None
+
+
+def _flatten(tree: dict[str, Any], path: Path) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for section, content in tree.items():
+        if not isinstance(content, dict):
+            raise _wrong(
+                section,
+                content,
+                str(path),
+                "settings stand in sections such as [claude]",
+                _closest(section),
+            )
+        for name, value in content.items():
+            flat[f"{section}.{name}"] = value
+    return flat
+
+
+def _from_environment(env: Mapping[str, str], warnings: list[str]) -> dict[str, Any]:
+    by_variable = {setting.variable: setting for setting in SETTINGS if setting.kind != "table"}
+    found: dict[str, Any] = {}
+    for name in sorted(env):
+        if not name.startswith("HIVECTL_") or name in OTHER_VARIABLES:
+            continue
+        if setting := by_variable.get(name):
+            found[setting.key] = env[name]
+        else:
+            warnings.append(f"unknown environment variable {name}")
+    return found
+
+
+def _parse_bool(raw: Any) -> bool:
+    if isinstance(raw, bool):
+        return raw
+    words = {
+        "1": True,
+        "true": True,
+        "yes": True,
+        "on": True,
+        "0": False,
+        "false": False,
+        "no": False,
+        "off": False,
+    }
+    if isinstance(raw, str) and raw.lower() in words:
+        return words[raw.lower()]
+    raise ValueError("give true or false")
+
+
+def _parse_int(raw: Any) -> int:
+    if isinstance(raw, bool) or not isinstance(raw, int | str):
+        raise TypeError("give a whole number")
+    try:
+        return int(raw)
+    except ValueError:
+        raise ValueError("give a whole number") from None
+
+
+def _parse_size(raw: Any) -> int:
+    if isinstance(raw, str):
+        text = raw.strip().lower().removesuffix("ib").removesuffix("b")
+        factor = {"k": 1024, "m": MIB, "g": 1024 * MIB, "t": 1024 * 1024 * MIB}.get(text[-1:], 1)
+        digits = text[:-1] if factor > 1 else text
+        if not digits.isdigit():
+            raise ValueError("give a size such as 65536, 64K, 10M or 1G")
+        return int(digits) * factor
+    return _parse_int(raw)
+
+
+def _parse_duration(raw: Any) -> float:
+    if isinstance(raw, bool) or not isinstance(raw, int | float | str):
+        raise TypeError("give seconds or a duration such as 90s or 1h30m")
+    return parse_duration_s(str(raw))
+
+
+def _parse_str(raw: Any) -> str:
+    if not isinstance(raw, str):
+        raise TypeError("give a text")
+    return raw
+
+
+def _parse_list(raw: Any) -> list[str]:
+    items = (
+        [part.strip() for part in raw.split(",") if part.strip()] if isinstance(raw, str) else raw
+    )
+    if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
+        raise TypeError("give a list of texts")
+    return items
+
+
+def _parse_table(raw: Any) -> dict[str, str]:
+    if not isinstance(raw, dict) or not all(isinstance(value, str) for value in raw.values()):
+        raise TypeError("give a table of texts")
+    return dict(raw)
+
+
+_PARSERS: dict[str, Any] = {
+    "str": _parse_str,
+    "choice": _parse_str,
+    "bool": _parse_bool,
+    "int": _parse_int,
+    "size": _parse_size,
+    "float": _parse_duration,
+    "duration": _parse_duration,
+    "list": _parse_list,
+    "table": _parse_table,
+}
+
+
+def default_roots(settings: Settings) -> list[Path]:
+    """Where projects may lie: `projects.roots`, else the home and the temporary directory."""
+    configured = settings.strings("projects.roots")
+    if configured:
+        return [Path(item).expanduser().resolve() for item in configured]
+    home = Path(settings.environment.get("HOME") or Path.home())
+    return [home.resolve(), Path(tempfile.gettempdir()).resolve()]
+
+
+def is_macos() -> bool:
+    """Whether this is macOS, where some promises differ."""
+    return sys.platform == "darwin"

@@ -1,0 +1,1 @@
+"""The process that joins the rooms and keeps them alive."""

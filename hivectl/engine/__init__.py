@@ -1,0 +1,1 @@
+"""Live state and the passage of time."""

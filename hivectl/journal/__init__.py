@@ -1,0 +1,1 @@
+"""Messages of record: rotated JSONL segments, one dense sequence per stream."""

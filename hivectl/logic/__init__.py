@@ -1,0 +1,1 @@
+"""Decisions: plain functions over the model; the time is an argument."""

@@ -1,0 +1,178 @@
+"""Executions and work orders: their states, the allowed moves, and how they end.
+
+Two state machines, never mixed (the third, of tasks, comes with tasks). Each is one table that the
+store enforces, tests walk and the docs draw.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from hivectl.model.errors import ExitCode
+
+
+class ExecutionState(StrEnum):
+    """Where one attempt by one Claude process stands."""
+
+    PENDING = "pending"
+    STARTING = "starting"
+    RUNNING = "running"
+    WAITING = "waiting"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    TIMED_OUT = "timed_out"
+    LOST = "lost"
+
+
+class OrderState(StrEnum):
+    """Where an entry of the queue stands."""
+
+    QUEUED = "queued"
+    CLAIMED = "claimed"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    DEAD = "dead"
+
+
+_ENDS = frozenset(
+    {
+        ExecutionState.COMPLETED,
+        ExecutionState.FAILED,
+        ExecutionState.CANCELLED,
+        ExecutionState.TIMED_OUT,
+        ExecutionState.LOST,
+    }
+)
+
+EXECUTION_MOVES: dict[ExecutionState, frozenset[ExecutionState]] = {
+    ExecutionState.PENDING: frozenset(
+        {ExecutionState.STARTING, ExecutionState.FAILED, ExecutionState.CANCELLED}
+    ),
+    ExecutionState.STARTING: frozenset({ExecutionState.RUNNING, ExecutionState.WAITING}) | _ENDS,
+    ExecutionState.RUNNING: frozenset({ExecutionState.WAITING}) | _ENDS,
+    ExecutionState.WAITING: frozenset({ExecutionState.RUNNING}) | _ENDS,
+    **{end: frozenset() for end in _ENDS},
+}
+
+ORDER_MOVES: dict[OrderState, frozenset[OrderState]] = {
+    OrderState.QUEUED: frozenset({OrderState.CLAIMED, OrderState.CANCELLED}),
+    OrderState.CLAIMED: frozenset(
+        {
+            OrderState.QUEUED,
+            OrderState.COMPLETED,
+            OrderState.FAILED,
+            OrderState.CANCELLED,
+            OrderState.DEAD,
+        }
+    ),
+    OrderState.COMPLETED: frozenset(),
+    OrderState.FAILED: frozenset(),
+    OrderState.CANCELLED: frozenset(),
+    OrderState.DEAD: frozenset(),
+}
+
+EXECUTION_ENDS = _ENDS
+LIVE_STATES = frozenset({ExecutionState.STARTING, ExecutionState.RUNNING, ExecutionState.WAITING})
+
+
+class Cause(StrEnum):
+    """Why an execution ended: a closed list."""
+
+    OK = "ok"
+    CLAUDE_ERROR = "claude_error"
+    MAX_TURNS = "max_turns"
+    BUDGET = "budget"
+    USAGE_LIMIT = "usage_limit"
+    API_ERROR = "api_error"
+    PROMPT_TOO_LONG = "prompt_too_long"
+    CLAUDE_NOT_FOUND = "claude_not_found"
+    AUTH = "auth"
+    SPAWN_FAILED = "spawn_failed"
+    NO_OUTPUT = "no_output"
+    HANG_AFTER_RESULT = "hang_after_result"
+    OUTPUT_LIMIT = "output_limit"
+    KILLED = "killed"
+    SHUTDOWN = "shutdown"
+    TIMEOUT = "timeout"
+    SHIM_LOST = "shim_lost"
+    HOST_REBOOTED = "host_rebooted"
+    STORAGE_FULL = "storage_full"
+    BAD_OUTPUT = "bad_output"
+    LEASE = "lease"
+    INTERNAL = "internal"
+
+
+EXIT_BY_STATE: dict[ExecutionState, ExitCode] = {
+    ExecutionState.COMPLETED: ExitCode.OK,
+    ExecutionState.FAILED: ExitCode.FAILED,
+    ExecutionState.CANCELLED: ExitCode.CANCELLED,
+    ExecutionState.TIMED_OUT: ExitCode.TIMED_OUT,
+    ExecutionState.LOST: ExitCode.LOST,
+    ExecutionState.WAITING: ExitCode.WAITS,
+}
+
+
+def exit_code_of(state: ExecutionState, cause: str | None) -> ExitCode:
+    """What a CLI that watched an execution exits with."""
+    if state is ExecutionState.FAILED and cause in {
+        Cause.BUDGET,
+        Cause.USAGE_LIMIT,
+        Cause.OUTPUT_LIMIT,
+    }:
+        return ExitCode.LIMIT
+    return EXIT_BY_STATE.get(state, ExitCode.INTERNAL)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """How a prompt is to be executed; every field None or empty means: the project's, then Claude's default."""
+
+    model: str | None = None
+    fallback_model: str | None = None
+    permission_mode: str | None = None
+    allowed_tools: tuple[str, ...] = ()
+    disallowed_tools: tuple[str, ...] = ()
+    append_system_prompt: str | None = None
+    system_prompt: str | None = None
+    max_turns: int | None = None
+    effort: str | None = None
+    timeout_s: float | None = None
+    no_output_timeout_s: float | None = None
+    json_schema: dict[str, Any] | None = None
+    add_dirs: tuple[str, ...] = ()
+    partials: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """What an execution used, by Claude's own figures; money is an estimate in US dollars."""
+
+    turns: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_creation_tokens: int = 0
+    cost_usd: float = 0.0
+    duration_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How an execution ended, with the evidence."""
+
+    state: ExecutionState
+    cause: Cause
+    message: str = ""
+    exit_code: int | None = None
+    signal: int | None = None
+    subtype: str | None = None
+    result: str | None = None
+    structured: Any = None
+    stderr: str = ""
+    resets_at: int | None = None
+    survivors: int = 0
+    usage: Usage = field(default_factory=Usage)

@@ -1,0 +1,91 @@
+"""METHODS: everything the daemon can do. WebSocket, /rpc, client, schemas and the reference page derive from it.
+
+Parameter models live in `hivectl.protocol.params` and result shapes in `hivectl.protocol.results`; both
+are imported when first needed, because pydantic costs more than all the rest of a cold start.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from hivectl.model.access import Scope
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+PROTOCOL_VERSION = 1
+SUBPROTOCOL = "hivectl.v1"
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """One row of METHODS. `params` and `result` name classes of the two modules."""
+
+    name: str
+    scope: Scope | None
+    params: str
+    result: str
+    summary: str
+    socket_only: bool = False
+    """Makes sense only on a connection that stays: not offered on POST /rpc."""
+    changes: bool = False
+    """Changes state: audited, and refused while the daemon stops."""
+
+
+_ROWS = (
+    Method("auth", None, "Auth", "AuthResult", "Say who you are; the first request of every connection.", socket_only=True),
+    Method("ping", None, "Empty", "PingResult", "Answers at once."),
+    Method("whoami", Scope.READ, "Empty", "WhoamiResult", "The caller as the daemon sees it."),
+    Method("schema.get", Scope.READ, "Empty", "SchemaResult", "JSON Schemas of all methods, events and errors."),
+    Method("project.create", Scope.MANAGE, "ProjectCreate", "Project", "Register a directory as a project.", changes=True),
+    Method("project.list", Scope.READ, "ProjectList", "ProjectPage", "The projects."),
+    Method("project.get", Scope.READ, "ProjectRef", "Project", "One project, by id or name."),
+    Method("project.inspect", Scope.READ, "ProjectInspect", "TrustReport", "What a directory brings that would run or steer Claude."),
+    Method("project.update", Scope.MANAGE, "ProjectUpdate", "Project", "Change name, path, defaults or environment.", changes=True),
+    Method("project.trust", Scope.MANAGE, "ProjectTrust", "Project", "Let the project's own settings, hooks and servers take effect.", changes=True),
+    Method("project.untrust", Scope.MANAGE, "ProjectRef", "Project", "Take that back.", changes=True),
+    Method("project.delete", Scope.MANAGE, "ProjectDelete", "Deleted", "Forget a project; its directory is never touched.", changes=True),
+    Method("project.join", Scope.READ, "ProjectRef", "Presence", "Be seen as present in a project, and follow it.", socket_only=True),
+    Method("project.leave", Scope.READ, "ProjectRef", "Presence", "No longer be present.", socket_only=True),
+    Method("execute", Scope.EXECUTE, "Execute", "Accepted", "Accept a prompt; answers as soon as it is durable, never waits for the end.", changes=True),
+    Method("execution.list", Scope.READ, "ExecutionList", "ExecutionPage", "Executions, newest first; pending ones with their place."),
+    Method("execution.get", Scope.READ, "ExecutionRef", "Execution", "One execution, by its id or its work order's."),
+    Method("execution.wait", Scope.READ, "ExecutionWait", "Execution", "Wait for the end; a work order's id follows its retries."),
+    Method("kill", Scope.EXECUTE, "Kill", "Killed", "Stop an execution or a project's; answers when everything is gone.", changes=True),
+    Method("message.get", Scope.READ, "MessageGet", "MessagePart", "A part of a message too large for an event."),
+    Method("session.list", Scope.READ, "SessionList", "SessionPage", "Claude's conversations, newest first."),
+    Method("session.get", Scope.READ, "SessionRef", "Session", "One conversation."),
+    Method("session.new", Scope.EXECUTE, "ProjectRef", "Project", "Let the next execution start a fresh conversation.", changes=True),
+    Method("get_messages", Scope.READ, "GetMessages", "MessagePage", "A page of a project's log."),
+    Method("subscribe", Scope.READ, "Subscribe", "Subscribed", "Follow streams from a position on.", socket_only=True),
+    Method("unsubscribe", Scope.READ, "Unsubscribe", "Unsubscribed", "Stop following.", socket_only=True),
+    Method("tail", Scope.READ, "Tail", "Subscribed", "Follow projects from their last events on.", socket_only=True),
+    Method("approval.list", Scope.READ, "ApprovalList", "ApprovalPage", "Approvals, oldest first; by default those that wait."),
+    Method("approval.get", Scope.READ, "ApprovalRef", "Approval", "One approval."),
+    Method("approval.decide", Scope.APPROVE, "ApprovalDecide", "Approval", "Allow or deny what Claude asks; the first answer wins.", changes=True),
+    Method("policy.list", Scope.READ, "Empty", "PolicyPage", "The rules that answer for you, in the order they are tried."),
+    Method("policy.add", Scope.APPROVE, "PolicyAdd", "Policy", "Add a rule.", changes=True),
+    Method("policy.remove", Scope.APPROVE, "PolicyRef", "Deleted", "Remove a rule.", changes=True),
+    Method("health", Scope.READ, "Empty", "Health", "Whether all is well, and what is used."),
+    Method("stats", Scope.READ, "Empty", "Stats", "Counters and gauges."),
+    Method("config.get", Scope.ADMIN, "Empty", "ConfigResult", "Every setting with its value and origin."),
+    Method("daemon.stop", Scope.ADMIN, "DaemonStop", "Stopping", "Stop the daemon; runs are kept, waited for or killed.", changes=True),
+)  # fmt: skip
+
+METHODS: dict[str, Method] = {row.name: row for row in _ROWS}
+
+
+def params_model(method: Method) -> type[BaseModel]:
+    """The pydantic model of a method's parameters."""
+    from hivectl.protocol import params  # noqa: PLC0415  pydantic is not on the path of a cold start
+
+    model: type[BaseModel] = getattr(params, method.params)
+    return model
+
+
+def result_type(method: Method) -> Any:
+    """The TypedDict of a method's result."""
+    from hivectl.protocol import results  # noqa: PLC0415
+
+    return getattr(results, method.result)

@@ -1,0 +1,337 @@
+"""Shapes of what clients send. Unknown fields are refused; nothing is coerced."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+MAX_PROMPT_BYTES = 5 * 1024 * 1024
+MAX_PAGE = 1000
+NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]*$"
+
+Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN, max_length=100)]
+Ref = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+Text = Annotated[str, StringConstraints(max_length=100_000)]
+Pattern = Annotated[str, StringConstraints(min_length=1, max_length=2000)]
+EnvName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=200)]
+
+
+class Params(BaseModel):
+    """Base of all: strict and closed."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Empty(Params):
+    """No parameters."""
+
+
+class ClientInfo(Params):
+    """The program that connects."""
+
+    name: Annotated[str, StringConstraints(max_length=100)] = ""
+    version: Annotated[str, StringConstraints(max_length=100)] = ""
+
+
+class Auth(Params):
+    """`token` is optional where the peer's uid or the Authorization header already counts."""
+
+    token: Annotated[str, StringConstraints(max_length=4096)] | None = None
+    client: ClientInfo = ClientInfo()
+    protocol: int = 1
+    capabilities: dict[str, Any] = Field(default_factory=dict)
+
+
+class OptionsParams(Params):
+    """How a prompt is executed; what is left out is the project's default, then Claude's."""
+
+    model: Ref | None = None
+    fallback_model: Ref | None = None
+    permission_mode: Literal["default", "acceptEdits", "plan", "dontAsk", "auto"] | None = None
+    allowed_tools: Annotated[list[Pattern], Field(max_length=200)] | None = None
+    disallowed_tools: Annotated[list[Pattern], Field(max_length=200)] | None = None
+    append_system_prompt: Text | None = None
+    system_prompt: Text | None = None
+    max_turns: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    effort: Literal["low", "medium", "high", "xhigh", "max"] | None = None
+    timeout_s: Annotated[float, Field(gt=0, le=7 * 86400, strict=False)] | None = None
+    no_output_timeout_s: Annotated[float, Field(gt=0, le=7 * 86400, strict=False)] | None = None
+    json_schema: dict[str, Any] | None = None
+    add_dirs: Annotated[list[Text], Field(max_length=50)] | None = None
+    partials: bool | None = None
+
+
+class Defaults(OptionsParams):
+    """A project's defaults: the same options, and the priority of its prompts."""
+
+    priority: Literal["high", "normal", "low"] | None = None
+    slash_commands: bool | None = None
+    keep_descendants: bool | None = None
+
+
+class ProjectCreate(Params):
+    """Either an existing directory, one to be made (`mkdir`), or one to be cloned (`repo`)."""
+
+    path: Text
+    name: Name | None = None
+    mkdir: bool = False
+    repo: Text | None = None
+    branch: Ref | None = None
+    trust: bool = False
+    defaults: Defaults = Defaults()
+    env: dict[EnvName, Text] = Field(default_factory=dict)
+
+
+class ProjectList(Params):
+    """Filter and page."""
+
+    state: Literal["idle", "executing", "waiting", "error"] | None = None
+    limit: Annotated[int, Field(ge=1, le=MAX_PAGE)] = 200
+    cursor: Ref | None = None
+
+
+class ProjectRef(Params):
+    """A project by id or name."""
+
+    project: Ref
+
+
+class ProjectInspect(Params):
+    """A project, or a directory that is not one yet (inside the allowed roots)."""
+
+    project: Ref | None = None
+    path: Text | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> ProjectInspect:
+        if (self.project is None) == (self.path is None):
+            raise ValueError("give either project or path")
+        return self
+
+
+class ProjectUpdate(Params):
+    """What is left out stays; a default or variable set to null is removed."""
+
+    project: Ref
+    name: Name | None = None
+    path: Text | None = None
+    defaults: Defaults | None = None
+    env: dict[EnvName, Text | None] | None = None
+    version: int | None = None
+
+
+class ProjectTrust(Params):
+    """`hash` of the report that was looked at: refused when the files changed since."""
+
+    project: Ref
+    hash: Ref | None = None
+
+
+class ProjectDelete(Params):
+    """`force` kills first; `purge` removes the log too."""
+
+    project: Ref
+    force: bool = False
+    purge: bool = False
+
+
+class Execute(Params):
+    """One prompt. `session`: current, new, or an id."""
+
+    project: Ref
+    prompt: Annotated[str, StringConstraints(min_length=1)]
+    session: Ref = "current"
+    fork: bool = False
+    options: OptionsParams = OptionsParams()
+    if_busy: Literal["queue", "fail"] = "queue"
+    priority: Literal["high", "normal", "low"] | None = None
+    idempotency_key: Ref | None = None
+
+
+class ExecutionList(Params):
+    """Filter and page."""
+
+    project: Ref | None = None
+    states: list[str] | None = None
+    live: bool = False
+    limit: Annotated[int, Field(ge=1, le=MAX_PAGE)] = 200
+    cursor: Ref | None = None
+
+
+class ExecutionRef(Params):
+    """An execution, or a work order (its newest attempt)."""
+
+    execution: Ref
+
+
+class ExecutionWait(Params):
+    """`timeout_s` None waits without limit. `or_waiting` also returns when a person must answer."""
+
+    execution: Ref
+    timeout_s: Annotated[float, Field(ge=0, strict=False)] | None = None
+    or_waiting: bool = False
+
+
+class Kill(Params):
+    """One execution (or work order), or whatever a project executes and has pending."""
+
+    execution: Ref | None = None
+    project: Ref | None = None
+    mode: Literal["interrupt", "terminate", "kill"] = "terminate"
+    reason: Annotated[str, StringConstraints(max_length=1000)] = ""
+
+    @model_validator(mode="after")
+    def _one(self) -> Kill:
+        if (self.execution is None) == (self.project is None):
+            raise ValueError("give either execution or project")
+        return self
+
+
+class MessageGet(Params):
+    """Bytes of one event's raw line."""
+
+    stream: Ref
+    seq: Annotated[int, Field(ge=1)]
+    offset: Annotated[int, Field(ge=0)] = 0
+    limit: Annotated[int, Field(ge=1, le=1024 * 1024)] = 256 * 1024
+
+
+class SessionList(Params):
+    """Filter and page."""
+
+    project: Ref | None = None
+    limit: Annotated[int, Field(ge=1, le=MAX_PAGE)] = 200
+    cursor: Ref | None = None
+
+
+class SessionRef(Params):
+    """Claude's session id."""
+
+    session: Ref
+
+
+class GetMessages(Params):
+    """A page of one stream's events. `before` and `after` are sequence numbers; times are ISO 8601 or
+    `10m` (that long ago). `order` desc starts at the newest."""
+
+    project: Ref | None = None
+    stream: Ref | None = None
+    execution: Ref | None = None
+    session: Ref | None = None
+    before: Annotated[int, Field(ge=1)] | None = None
+    after: Annotated[int, Field(ge=0)] | None = None
+    since: Ref | None = None
+    until: Ref | None = None
+    types: Annotated[list[Pattern], Field(max_length=50)] | None = None
+    direction: Literal["in", "out"] | None = None
+    grep: Pattern | None = None
+    order: Literal["asc", "desc"] = "asc"
+    limit: Annotated[int, Field(ge=1, le=MAX_PAGE)] = 100
+
+
+class SinceCursor(Params):
+    """Right after this event."""
+
+    epoch: Ref
+    seq: Annotated[int, Field(ge=0)]
+
+
+class SinceLast(Params):
+    """From the last events on."""
+
+    last: Annotated[int, Field(ge=0, le=100_000)]
+
+
+class SinceTime(Params):
+    """From a time on."""
+
+    time: Ref
+
+
+class SincePositions(Params):
+    """One cursor a home stream: what a client of a view (`*`, `inbox`) resumes with."""
+
+    positions: dict[str, SinceCursor]
+
+
+Since = Literal["now", "start"] | SinceCursor | SinceLast | SinceTime | SincePositions
+
+
+class Subscribe(Params):
+    """Streams: project:<id or name>, system, and the views inbox, queue, *."""
+
+    streams: Annotated[list[Ref], Field(min_length=1, max_length=64)]
+    since: Since = "now"
+    types: Annotated[list[Pattern], Field(max_length=50)] | None = None
+    partials: bool = False
+
+
+class Unsubscribe(Params):
+    """A subscription's id."""
+
+    sub: Ref
+
+
+class Tail(Params):
+    """Projects by id or name; none = all."""
+
+    projects: Annotated[list[Ref], Field(max_length=64)] = Field(default_factory=list)
+    last: Annotated[int, Field(ge=0, le=100_000)] = 10
+    types: Annotated[list[Pattern], Field(max_length=50)] | None = None
+    partials: bool = False
+
+
+class ApprovalList(Params):
+    """Filter and page."""
+
+    state: Literal["pending", "decided", "withdrawn", "all"] = "pending"
+    project: Ref | None = None
+    execution: Ref | None = None
+    limit: Annotated[int, Field(ge=1, le=MAX_PAGE)] = 200
+    cursor: Ref | None = None
+
+
+class ApprovalRef(Params):
+    """An approval's id."""
+
+    id: Ref
+
+
+class ApprovalDecide(Params):
+    """`version` is the one you looked at. `input` replaces what Claude wanted to do; `answers` answers a
+    question (question text → label or free text); `interrupt` with deny also ends the turn; `remember` writes
+    a rule for calls like this one."""
+
+    id: Ref
+    version: int
+    decision: Literal["allow", "deny"]
+    input: dict[str, Any] | None = None
+    answers: dict[str, Text] | None = None
+    message: Annotated[str, StringConstraints(max_length=10_000)] = ""
+    interrupt: bool = False
+    remember: bool = False
+
+
+class PolicyAdd(Params):
+    """`tool` is a name or glob; `match` holds globs for named input fields, all of which must match."""
+
+    action: Literal["allow", "deny", "ask"]
+    tool: Pattern
+    match: dict[str, Pattern] = Field(default_factory=dict)
+    project: Ref | None = None
+    first: bool = False
+    note: Annotated[str, StringConstraints(max_length=500)] = ""
+
+
+class PolicyRef(Params):
+    """A rule's id."""
+
+    id: Ref
+
+
+class DaemonStop(Params):
+    """`keep` leaves runs going, `wait` lets them end (new work stays queued), `kill` ends them."""
+
+    runs: Literal["keep", "wait", "kill"] = "keep"
+    timeout_s: Annotated[float, Field(ge=0, strict=False)] | None = None

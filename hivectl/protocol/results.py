@@ -1,0 +1,390 @@
+"""Shapes of what the daemon answers. Fields are only ever added; clients ignore what they do not know.
+
+Times are RFC 3339 in UTC. Money is US dollars by Claude's own figures: an estimate.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NotRequired, TypedDict
+
+
+class AuthResult(TypedDict):
+    """Who you are on this connection."""
+
+    actor: str
+    scopes: list[str]
+    connection: str
+    version: str
+    node: str
+    protocol: int
+    expires_at: str | None
+
+
+class PingResult(TypedDict):
+    """The daemon's time."""
+
+    time: str
+
+
+class WhoamiResult(TypedDict):
+    """The caller as the daemon sees it."""
+
+    actor: str
+    scopes: list[str]
+    connection: str
+    execution: str | None
+    peer: str
+
+
+class SchemaResult(TypedDict):
+    """Schemas by name."""
+
+    protocol: int
+    methods: dict[str, Any]
+    events: dict[str, Any]
+    errors: dict[str, Any]
+
+
+class UsageFields(TypedDict):
+    """What was used."""
+
+    turns: int
+    input_tokens: int
+    output_tokens: int
+    cache_read_tokens: int
+    cache_creation_tokens: int
+    cost_usd: float
+    duration_ms: int
+
+
+class Position(TypedDict):
+    """A place in a stream."""
+
+    epoch: str
+    seq: int
+
+
+class Project(TypedDict):
+    """A registered directory."""
+
+    id: str
+    name: str
+    path: str
+    state: str
+    error: str | None
+    trust: str
+    """trusted, untrusted, or changed (trusted once, files changed since)."""
+    version: int
+    session: str | None
+    execution: str | None
+    pending: int
+    defaults: dict[str, Any]
+    env: dict[str, str]
+    stream: str
+    totals: dict[str, Any]
+    created_at: str
+    last_activity_at: str
+
+
+class ProjectPage(TypedDict):
+    """Projects by name."""
+
+    items: list[Project]
+    next_cursor: str | None
+
+
+class TrustReport(TypedDict):
+    """What a directory brings that would run or steer Claude."""
+
+    path: str
+    hash: str
+    hooks: list[str]
+    mcp_servers: list[str]
+    env: list[str]
+    permissions: list[str]
+    claude_md: list[str]
+    other: list[str]
+    problems: list[str]
+
+
+class Deleted(TypedDict):
+    """What is gone."""
+
+    id: str
+
+
+class Presence(TypedDict):
+    """Who is present in a project."""
+
+    project: str
+    present: list[str]
+
+
+class Accepted(TypedDict):
+    """The prompt is durable; `stream`, `epoch` and `seq` are where to follow it from."""
+
+    execution: str
+    work_order: str
+    project: str
+    state: str
+    place: int | None
+    stream: str
+    epoch: str
+    seq: int
+    replayed: bool
+
+
+class Execution(TypedDict):
+    """One attempt by one Claude process."""
+
+    execution: str
+    work_order: str
+    project: str
+    project_name: str
+    process: str | None
+    state: str
+    cause: str | None
+    message: str
+    attempt: int
+    lane: str
+    place: int | None
+    prompt: str
+    """The first 200 characters."""
+    session: str | None
+    model: str | None
+    exit_code: int | None
+    signal: int | None
+    subtype: str | None
+    result: str | None
+    structured: Any
+    stderr: str
+    stalled: str | None
+    retrying: str | None
+    waiting_for: list[str]
+    resets_at: str | None
+    trusted: bool
+    usage: UsageFields
+    cost_usd: float
+    pid: int | None
+    priority: str
+    actor: str
+    options: dict[str, Any]
+    created_at: str
+    started_at: str | None
+    ended_at: str | None
+    duration_ms: int
+    waited_ms: int
+    stream: str
+    epoch: str
+    seq: int
+
+
+class ExecutionPage(TypedDict):
+    """Executions, newest first."""
+
+    items: list[Execution]
+    next_cursor: str | None
+
+
+class Killed(TypedDict):
+    """What was stopped; everything named is gone when this arrives."""
+
+    executions: list[Execution]
+    survivors: int
+
+
+class MessagePart(TypedDict):
+    """Bytes `offset` to `offset + len` of the raw line."""
+
+    stream: str
+    seq: int
+    offset: int
+    size: int
+    data_b64: str
+    next_offset: int | None
+
+
+class Session(TypedDict):
+    """One of Claude's conversations."""
+
+    session: str
+    project: str
+    project_name: str
+    state: str
+    """active, idle, ended or reset."""
+    is_current: bool
+    executions: int
+    last_execution: str | None
+    cost_usd: float
+    model: str | None
+    created_at: str
+    last_activity_at: str
+
+
+class SessionPage(TypedDict):
+    """Sessions, newest first."""
+
+    items: list[Session]
+    next_cursor: str | None
+
+
+class Event(TypedDict):
+    """A numbered fact, as it also comes live."""
+
+    stream: str
+    epoch: str
+    seq: int
+    ts: str
+    type: str
+    project: NotRequired[str]
+    execution: NotRequired[str]
+    session: NotRequired[str]
+    request: NotRequired[str]
+    actor: NotRequired[str]
+    data: dict[str, Any]
+
+
+class MessagePage(TypedDict):
+    """Events in the order asked for. `next` goes into `after` (asc) or `before` (desc); None at the end."""
+
+    items: list[Event]
+    next: int | None
+    stream: str
+    epoch: str
+    first_seq: int
+    last_seq: int
+
+
+class Subscribed(TypedDict):
+    """Replay follows, then `caught_up`, then live events."""
+
+    sub: str
+    positions: dict[str, Position]
+    recovered: bool
+    reason: str | None
+
+
+class Unsubscribed(TypedDict):
+    """No more events for it."""
+
+    sub: str
+
+
+class Approval(TypedDict):
+    """What Claude wants to do, or asks."""
+
+    id: str
+    version: int
+    state: str
+    """pending, decided or withdrawn."""
+    kind: str
+    """permission or question."""
+    project: str
+    project_name: str
+    execution: str
+    session: str | None
+    tool: str
+    input: dict[str, Any]
+    description: str
+    summary: str
+    """One line for people: the command, the file, the question."""
+    suggestions: list[dict[str, Any]]
+    decision: str | None
+    decided_by: str | None
+    message: str
+    created_at: str
+    decided_at: str | None
+
+
+class ApprovalPage(TypedDict):
+    """Approvals, oldest first."""
+
+    items: list[Approval]
+    next_cursor: str | None
+
+
+class Policy(TypedDict):
+    """A rule that answers for you."""
+
+    id: str
+    action: str
+    tool: str
+    match: dict[str, str]
+    project: str | None
+    note: str
+    position: int
+    created_by: str
+    created_at: str
+
+
+class PolicyPage(TypedDict):
+    """Rules in the order they are tried."""
+
+    items: list[Policy]
+    default: str
+
+
+class Health(TypedDict):
+    """Whether all is well. `status`: ok, degraded or failing; `problems` says why in words."""
+
+    status: str
+    problems: list[str]
+    version: str
+    protocol: int
+    node: str
+    pid: int
+    uptime_s: float
+    home: str
+    socket: str
+    tcp: str | None
+    cpu_percent: float
+    rss_bytes: int
+    loop_lag_ms: float
+    disk: dict[str, Any]
+    storage: dict[str, Any]
+    claude: dict[str, Any]
+    executions: dict[str, int]
+    connections: int
+    self_approval_possible: bool
+
+
+class Stats(TypedDict):
+    """Counters since start and gauges of now."""
+
+    uptime_s: float
+    executions: dict[str, int]
+    projects: int
+    connections: int
+    subscriptions: int
+    events: int
+    bytes_in: int
+    log_bytes: int
+    approvals_pending: int
+    rss_bytes: int
+    cpu_percent: float
+    loop_lag_ms: float
+
+
+class ConfigEntry(TypedDict):
+    """One setting."""
+
+    key: str
+    value: Any
+    origin: str
+    default: Any
+    meaning: str
+
+
+class ConfigResult(TypedDict):
+    """All settings."""
+
+    items: list[ConfigEntry]
+    file: str
+
+
+class Stopping(TypedDict):
+    """The daemon ends after this."""
+
+    pid: int
+    runs: str
+    live: list[str]

@@ -1,0 +1,1 @@
+"""Use cases, one file per noun; the single door for every transport."""

@@ -1,0 +1,1 @@
+"""State of record: SQLite behind one writer thread."""
