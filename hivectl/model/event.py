@@ -19,73 +19,38 @@ class EventKind:
 _QUEUE = frozenset({"queue"})
 _INBOX = frozenset({"inbox"})
 
-# fmt: off  (a table is read by its columns)
+# A table is read by its columns.
+# fmt: off
 EVENTS: dict[str, EventKind] = {
     "project.created": EventKind("A directory was registered.", "the project"),
     "project.updated": EventKind("Name, path, defaults or environment changed.", "the project"),
-    "project.state": EventKind(
-        "The project became idle, executing, waiting or error.",
-        "state, from, error, execution, session",
-    ),
-    "project.trust_changed": EventKind(
-        "Trust was given, taken, or fell because files changed.", "trust, hash"
-    ),
-    "project.deleted": EventKind(
-        "The project is gone; last event of its stream, and one of `system`.", "id, name"
-    ),
+    "project.state": EventKind("The project became idle, executing, waiting or error.", "state, from, error, execution, session"),
+    "project.trust_changed": EventKind("Trust was given, taken, or fell because files changed.", "trust, hash" ),
+    "project.deleted": EventKind("The project is gone; last event of its stream, and one of `system`.", "id, name" ),
     "execution.created": EventKind("A prompt was accepted.", "the execution in short", _QUEUE),
-    "execution.state": EventKind(
-        "It moved to another state.",
-        "state, from, attempt, process, pid, waiting_for, stalled, retrying",
-        _QUEUE,
-    ),
-    "execution.ended": EventKind(
-        "It ended.",
-        "state, cause, message, exit_code, signal, subtype, result, stderr, usage, cost_usd, swept, survivors",
-        _QUEUE,
-    ),
-    "work_order.state": EventKind(
-        "An entry of the queue moved.", "work_order, state, from, attempt", _QUEUE
-    ),
-    "message": EventKind(
-        "One line of Claude's output, or the prompt; word for word under `raw`.",
-        "kind, direction, text, raw | raw_b64 | blob, size",
-    ),
+    "execution.state": EventKind("It moved to another state.", "state, from, attempt, process, pid, waiting_for, stalled, retrying", _QUEUE),
+    "execution.ended": EventKind("It ended.", "state, cause, message, exit_code, signal, subtype, result, stderr, usage, cost_usd, swept, survivors", _QUEUE),
+    "work_order.state": EventKind("An entry of the queue moved.", "work_order, state, from, attempt", _QUEUE ),
+    "message": EventKind("One line of Claude's output, or the prompt; word for word under `raw`.", "kind, direction, text, raw | raw_b64 | blob, size"),
     "stderr": EventKind("A line Claude wrote to standard error.", "text"),
     "session.started": EventKind("Claude named its session.", "session, model, version, resumed"),
     "session.reset": EventKind("The next execution starts a fresh conversation.", "session"),
     "session.ended": EventKind("The conversation was ended.", "session, reason"),
     "usage.updated": EventKind("Claude reported what a turn used.", "usage, cost_usd"),
     "usage_limit.hit": EventKind("Claude reported a usage limit.", "kind, resets_at, status"),
-    "approval.requested": EventKind(
-        "Claude asks, and a person must answer.", "the approval", _INBOX
-    ),
+    "approval.requested": EventKind("Claude asks, and a person must answer.", "the approval", _INBOX ),
     "approval.decided": EventKind("A person or a rule answered.", "the approval", _INBOX),
     "approval.expired": EventKind("Nobody needs to answer any more.", "the approval", _INBOX),
     "policy.changed": EventKind("A rule was added or removed.", "action, policy"),
-    "presence.joined": EventKind(
-        "A client is present in a project.", "actor, connection", is_durable=False
-    ),
+    "presence.joined": EventKind("A client is present in a project.", "actor, connection", is_durable=False ),
     "presence.left": EventKind("It is no longer.", "actor, connection", is_durable=False),
     "system.notice": EventKind("Something the user should know.", "code, message, hint"),
     "system.started": EventKind("The daemon started.", "version, pid, recovered"),
     "system.stopping": EventKind("The daemon stops.", "runs"),
-    "audit.entry": EventKind(
-        "Somebody changed something.", "method, actor, peer, target, outcome, request"
-    ),
-    "partial": EventKind(
-        "A piece of an answer that is being written; may be dropped.",
-        "after_seq, raw",
-        is_durable=False,
-    ),
-    "stats": EventKind(
-        "Counters, every 10 seconds to who subscribed to `system`.",
-        "see the method stats",
-        is_durable=False,
-    ),
-    "connection.health": EventKind(
-        "How this connection does.", "rtt_ms, lagging, buffered_bytes", is_durable=False
-    ),
+    "audit.entry": EventKind("Somebody changed something.", "method, actor, peer, target, outcome, request" ),
+    "partial": EventKind("A piece of an answer that is being written; may be dropped.", "after_seq, raw", is_durable=False),
+    "stats": EventKind("Counters, every 10 seconds to who subscribed to `system`.", "see the method stats", is_durable=False),
+    "connection.health": EventKind("How this connection does.", "rtt_ms, lagging, buffered_bytes", is_durable=False ),
 }
 # fmt: on
 

@@ -33,6 +33,8 @@ class Method:
     """Changes state: audited, and refused while the daemon stops."""
 
 
+# A table is read by its columns.
+# fmt: off
 _ROWS = (
     Method("auth", None, "Auth", "AuthResult", "Say who you are; the first request of every connection.", socket_only=True),
     Method("ping", None, "Empty", "PingResult", "Answers at once."),
@@ -71,7 +73,8 @@ _ROWS = (
     Method("stats", Scope.READ, "Empty", "Stats", "Counters and gauges."),
     Method("config.get", Scope.ADMIN, "Empty", "ConfigResult", "Every setting with its value and origin."),
     Method("daemon.stop", Scope.ADMIN, "DaemonStop", "Stopping", "Stop the daemon; runs are kept, waited for or killed.", changes=True),
-)  # fmt: skip
+)
+# fmt: on
 
 METHODS: dict[str, Method] = {row.name: row for row in _ROWS}
 
