@@ -176,3 +176,74 @@ class Outcome:
     resets_at: int | None = None
     survivors: int = 0
     usage: Usage = field(default_factory=Usage)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """An entry of the queue: do this prompt once; retries belong to it."""
+
+    id: str
+    project: str
+    lane: str
+    state: OrderState
+    priority: str
+    rank: int
+    attempt: int
+    prompt: str
+    prompt_uuid: str
+    session: str
+    fork: bool
+    options: dict[str, Any]
+    actor: str
+    created_us: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Execution:
+    """One attempt by one process, as stored. Times in microseconds since the epoch."""
+
+    id: str
+    order_id: str
+    project: str
+    lane: str
+    process: str | None
+    state: ExecutionState
+    attempt: int
+    session: str | None
+    resume: bool
+    fork_from: str | None
+    model: str | None
+    pid: int | None
+    trusted: bool
+    actor: str
+    options: dict[str, Any]
+    verdict: dict[str, Any] | None
+    evidence: dict[str, Any]
+    stalled: str | None
+    retrying: str | None
+    stop_mode: str | None
+    stop_reason: str | None
+    stop_by: str | None
+    deadline_left_ms: int | None
+    waiting_since_us: int | None
+    waited_us: int
+    cause: str | None
+    message: str
+    exit_code: int | None
+    signal: int | None
+    subtype: str | None
+    result: str | None
+    structured: Any
+    stderr: str
+    resets_at: int | None
+    survivors: int
+    usage: dict[str, Any]
+    cost_usd: float
+    created_us: int
+    started_us: int | None
+    ended_us: int | None
+
+    @property
+    def stream(self) -> str:
+        """Where its events are."""
+        return f"project:{self.project}"

@@ -1,0 +1,83 @@
+"""What Claude wants to do, or asks, and the answer it gets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+
+class ApprovalState(StrEnum):
+    """PENDING waits for somebody; WITHDRAWN: nobody needs to answer any more."""
+
+    PENDING = "pending"
+    DECIDED = "decided"
+    WITHDRAWN = "withdrawn"
+
+
+APPROVAL_MOVES: dict[ApprovalState, frozenset[ApprovalState]] = {
+    ApprovalState.PENDING: frozenset({ApprovalState.DECIDED, ApprovalState.WITHDRAWN}),
+    ApprovalState.DECIDED: frozenset(),
+    ApprovalState.WITHDRAWN: frozenset(),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Approval:
+    """An approval as stored. `answer` is what Claude is to hear; `is_delivered` once it did."""
+
+    id: str
+    execution: str
+    project: str
+    request: str
+    kind: str
+    tool: str
+    input: dict[str, Any]
+    description: str
+    suggestions: list[dict[str, Any]]
+    state: ApprovalState
+    version: int
+    decision: str | None
+    answer: dict[str, Any] | None
+    message: str
+    decided_by: str | None
+    is_delivered: bool
+    created_us: int
+    decided_us: int | None
+
+    @property
+    def summary(self) -> str:
+        """One line for people: the command, the file, the question."""
+        return summarise(self.tool, self.input)
+
+
+_TELLING = (
+    "command",
+    "file_path",
+    "notebook_path",
+    "path",
+    "url",
+    "query",
+    "pattern",
+    "description",
+    "prompt",
+    "plan",
+)
+
+
+def summarise(tool: str, input_: dict[str, Any]) -> str:
+    """The telling field of a tool's input on one line of at most 200 characters."""
+    questions = input_.get("questions")
+    if isinstance(questions, list) and questions:
+        texts = [str(q.get("question", "")) for q in questions if isinstance(q, dict)]
+        return _line(f"{tool}: {' / '.join(texts)}")
+    for name in _TELLING:
+        value = input_.get(name)
+        if isinstance(value, str) and value:
+            return _line(f"{tool}: {value}")
+    return _line(tool)
+
+
+def _line(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= 200 else text[:199] + "…"

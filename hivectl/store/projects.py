@@ -1,0 +1,224 @@
+"""Projects and sessions in SQL, with the events their changes raise."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hivectl.model.errors import HiveError
+from hivectl.model.project import Project, ProjectState
+from hivectl.model.work import ExecutionState
+from hivectl.store import rows
+from hivectl.store.database import Tx
+
+COLUMNS = rows.columns(Project)
+SYSTEM_STREAM = "system"
+
+
+def find(tx: Tx, ref: str) -> Project:
+    """The project of an id or name. Raises PROJECT_NOT_FOUND."""
+    row = tx.one(f"SELECT {COLUMNS} FROM projects WHERE id = ? OR name = ?", ref, ref)  # noqa: S608  constant text
+    if row is None:
+        raise HiveError(
+            "PROJECT_NOT_FOUND", f"There is no project {ref!r}.", details={"project": ref}
+        )
+    return rows.read(Project, row)
+
+
+def brief(project: Project) -> dict[str, Any]:
+    """What events tell of a project, and what a damaged database is rebuilt from."""
+    return {
+        "id": project.id,
+        "name": project.name,
+        "path": project.path,
+        "dev": project.dev,
+        "ino": project.ino,
+        "trust": project.trust,
+        "defaults": project.defaults,
+        "env_names": sorted(project.env),
+        "version": project.version,
+        "session": project.session,
+        "created_us": project.created_us,
+    }
+
+
+def insert(tx: Tx, project: Project, *, limit: int, actor: str, request: str) -> None:
+    """Add a project. Raises PROJECT_EXISTS or RESOURCE_LIMIT."""
+    count = tx.one("SELECT count(*) FROM projects")
+    assert count is not None
+    if count[0] >= limit:
+        raise HiveError(
+            "RESOURCE_LIMIT",
+            f"There are {count[0]} projects, the most allowed.",
+            details={"limit": "projects.max"},
+        )
+    for field, value in (("name", project.name), ("path", project.path)):
+        other = tx.one(f"SELECT id, name, path FROM projects WHERE {field} = ?", value)  # noqa: S608  two constants
+        if other is not None:
+            raise HiveError(
+                "PROJECT_EXISTS",
+                f"The {field} {value!r} belongs to project {other['name']!r} already.",
+                details={"project": other["id"], "field": field},
+            )
+    tx.run(
+        "INSERT INTO projects(id, name, path, dev, ino, trust_hash, defaults, env, created_us, activity_us)"
+        " VALUES (?,?,?,?,?,?,?,?,?,?)",
+        project.id,
+        project.name,
+        project.path,
+        project.dev,
+        project.ino,
+        project.trust_hash,
+        rows.dump(project.defaults),
+        rows.dump(project.env),
+        project.created_us,
+        project.activity_us,
+    )
+    tx.run("INSERT INTO lanes(lane, project) VALUES (?, ?)", project.id, project.id)
+    tx.emit(project.stream, "project.created", brief(project), actor=actor, request=request)
+    tx.emit(SYSTEM_STREAM, "project.created", brief(project), actor=actor, request=request)
+
+
+def update(
+    tx: Tx, ref: str, changes: dict[str, Any], *, version: int | None, actor: str, request: str
+) -> Project:
+    """Change columns; `version` guards against a change in between. Raises VERSION_CONFLICT, PROJECT_EXISTS."""
+    project = find(tx, ref)
+    if version is not None and version != project.version:
+        raise HiveError(
+            "VERSION_CONFLICT",
+            f"Project {project.name!r} is at version {project.version}, not {version}.",
+            details={"version": project.version},
+        )
+    if "name" in changes and (
+        other := tx.one(
+            "SELECT id FROM projects WHERE name = ? AND id <> ?", changes["name"], project.id
+        )
+    ):
+        raise HiveError(
+            "PROJECT_EXISTS",
+            f"The name {changes['name']!r} is taken.",
+            details={"project": other["id"]},
+        )
+    _set(tx, project.id, {**changes, "version": project.version + 1})
+    changed = find(tx, project.id)
+    tx.emit(changed.stream, "project.updated", brief(changed), actor=actor, request=request)
+    announce_state(tx, project.id)
+    return changed
+
+
+def _set(tx: Tx, id_: str, changes: dict[str, Any]) -> None:
+    names = list(changes)
+    values = [rows.dump(changes[n]) if n in ("defaults", "env") else changes[n] for n in names]
+    assignments = ", ".join(f"{name} = ?" for name in names)
+    tx.run(f"UPDATE projects SET {assignments} WHERE id = ?", *values, id_)  # noqa: S608  names come from our code
+
+
+def set_trust(
+    tx: Tx, ref: str, hash_: str | None, *, broken: bool, actor: str, request: str
+) -> Project:
+    """Give, take or break trust."""
+    project = find(tx, ref)
+    _set(
+        tx,
+        project.id,
+        {"trust_hash": hash_, "trust_broken": int(broken), "version": project.version + 1},
+    )
+    changed = find(tx, project.id)
+    data = {"trust": changed.trust, "hash": hash_}
+    tx.emit(project.stream, "project.trust_changed", data, actor=actor, request=request)
+    return changed
+
+
+def set_error(tx: Tx, id_: str, error: str | None) -> None:
+    """Say (or take back) that the project cannot run."""
+    tx.run("UPDATE projects SET error = ? WHERE id = ?", error, id_)
+    announce_state(tx, id_)
+
+
+def delete(tx: Tx, ref: str, *, actor: str, request: str) -> Project:
+    """Forget a project and all that hangs on it. Raises PROJECT_BUSY while something lives."""
+    project = find(tx, ref)
+    live = tx.one(
+        "SELECT id FROM executions WHERE project = ? AND state IN ('starting','running','waiting','pending')",
+        project.id,
+    )
+    if live is not None:
+        raise HiveError(
+            "PROJECT_BUSY",
+            f"Project {project.name!r} is executing.",
+            hint="Wait, or delete with --force, which kills first.",
+            details={"execution": live["id"]},
+        )
+    data = {"id": project.id, "name": project.name}
+    tx.emit(project.stream, "project.deleted", data, actor=actor, request=request)
+    tx.emit(SYSTEM_STREAM, "project.deleted", data, actor=actor, request=request)
+    tx.run("DELETE FROM approvals WHERE project = ?", project.id)
+    tx.run("DELETE FROM projects WHERE id = ?", project.id)
+    return project
+
+
+def announce_state(tx: Tx, id_: str) -> None:
+    """Tell when the project's state, as clients see it, is another than last told."""
+    project = find(tx, id_)
+    live = tx.one(
+        "SELECT id, state, session FROM executions WHERE project = ? AND state IN ('starting','running','waiting')"
+        " ORDER BY state = 'waiting' DESC LIMIT 1",
+        id_,
+    )
+    if live is not None:
+        state = (
+            ProjectState.WAITING
+            if live["state"] == ExecutionState.WAITING
+            else ProjectState.EXECUTING
+        )
+    else:
+        state = ProjectState.ERROR if project.error else ProjectState.IDLE
+    if state is project.state:
+        return
+    tx.run("UPDATE projects SET state = ? WHERE id = ?", state, id_)
+    data = {
+        "state": state,
+        "from": project.state,
+        "error": project.error,
+        "execution": live["id"] if live else None,
+        "session": project.session,
+    }
+    tx.emit(project.stream, "project.state", data)
+
+
+def see_session(
+    tx: Tx,
+    project: str,
+    session: str,
+    *,
+    model: str | None,
+    version: str,
+    execution: str,
+    resumed: bool,
+) -> None:
+    """Claude named its conversation: it is the project's current one now."""
+    known = tx.one("SELECT 1 FROM sessions WHERE id = ?", session)
+    if known is None:
+        tx.run(
+            "INSERT INTO sessions(id, project, state, model, last_execution, created_us, activity_us) VALUES (?,?,?,?,?,?,?)",
+            session, project, "active", model, execution, tx.now_us, tx.now_us,
+        )  # fmt: skip
+    else:
+        tx.run(
+            "UPDATE sessions SET state = 'active', model = coalesce(?, model), last_execution = ?, activity_us = ? WHERE id = ?",
+            model, execution, tx.now_us, session,
+        )  # fmt: skip
+    tx.run("UPDATE projects SET session = ? WHERE id = ?", session, project)
+    data = {"session": session, "model": model, "version": version, "resumed": resumed}
+    tx.emit(f"project:{project}", "session.started", data, execution=execution, session=session)
+
+
+def reset_session(tx: Tx, ref: str, *, actor: str, request: str) -> Project:
+    """Let the next execution start a fresh conversation."""
+    project = find(tx, ref)
+    tx.run("UPDATE sessions SET state = 'reset' WHERE id = ?", project.session)
+    tx.run("UPDATE projects SET session = NULL WHERE id = ?", project.id)
+    tx.emit(
+        project.stream, "session.reset", {"session": project.session}, actor=actor, request=request
+    )
+    return find(tx, project.id)

@@ -1,0 +1,70 @@
+"""Rows become nouns at once: no row or cursor leaves the store."""
+
+from __future__ import annotations
+
+import dataclasses
+import sqlite3
+from functools import cache
+from typing import Any, TypeVar
+
+import msgspec
+
+from hivectl.model.approval import Approval, ApprovalState
+from hivectl.model.project import Project, ProjectState
+from hivectl.model.work import Execution, ExecutionState, Order, OrderState
+
+N = TypeVar("N")
+
+_JSON = frozenset(
+    {
+        "defaults",
+        "env",
+        "options",
+        "verdict",
+        "evidence",
+        "usage",
+        "input",
+        "suggestions",
+        "answer",
+        "structured",
+        "match",
+    }
+)
+_BOOL = frozenset({"trust_broken", "resume", "trusted", "fork", "is_delivered"})
+_ENUMS: dict[tuple[type, str], Any] = {
+    (Project, "state"): ProjectState,
+    (Execution, "state"): ExecutionState,
+    (Order, "state"): OrderState,
+    (Approval, "state"): ApprovalState,
+}
+
+
+@cache
+def _names(noun: type) -> tuple[str, ...]:
+    return tuple(field.name for field in dataclasses.fields(noun))
+
+
+def columns(noun: type, table: str = "") -> str:
+    """The column list of a noun, for SELECT."""
+    prefix = f"{table}." if table else ""
+    return ", ".join(prefix + name for name in _names(noun))
+
+
+def read(noun: type[N], row: sqlite3.Row) -> N:
+    """The noun a row holds."""
+    values: dict[str, Any] = {}
+    for name in _names(noun):
+        value = row[name]
+        if name in _JSON and value is not None:
+            value = msgspec.json.decode(value)
+        elif name in _BOOL:
+            value = bool(value)
+        elif kind := _ENUMS.get((noun, name)):
+            value = kind(value)
+        values[name] = value
+    return noun(**values)
+
+
+def dump(value: Any) -> str:
+    """JSON text for a column."""
+    return msgspec.json.encode(value).decode()
