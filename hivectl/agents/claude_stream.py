@@ -1,0 +1,262 @@
+"""Claude's side of one process: bytes in, facts out; decisions in, frames out. No I/O.
+
+Fulfils `hivectl.ports.Conversation`. It knows one prompt: whoever drives it closes stdin after the
+first ResultSeen without `origin`, and adds up the usage of all results, because finished background
+work brings results of its own.
+
+`initialize` is not sent: everything needed comes with `init` (session, model, version), permission
+requests arrive without it, and its answer would put about 17 KB into the log of every execution. It
+becomes necessary with hooks or MCP servers of our own, and then goes first in `opening`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeGuard
+
+from hivectl.agents import claude_events, claude_frames, claude_limits
+from hivectl.agents.claude_events import Event, mapping, text_of, whole, word
+from hivectl.agents.lines import LINE_BYTES_MAX, Line, LineSplitter
+from hivectl.logic.options import is_session_id
+from hivectl.ports import (
+    Answer,
+    ErrorSeen,
+    LimitSeen,
+    MessageSeen,
+    Partial,
+    PermissionAsked,
+    PermissionWithdrawn,
+    ReplyNeeded,
+    ResultSeen,
+    RetrySeen,
+    RunSpec,
+    Seen,
+    SessionSeen,
+)
+
+QUESTION_TOOLS = frozenset({"AskUserQuestion", "ExitPlanMode"})
+REQUEST_ID_MAX = 200
+
+
+class ClaudeConversation:
+    """Reads one process's output and makes the frames for its input."""
+
+    def __init__(
+        self, spec: RunSpec, *, offset: int = 0, max_line_bytes: int = LINE_BYTES_MAX
+    ) -> None:
+        """A reader from `offset` of the spool on. Above 0 Claude is taken to have started already."""
+        self._spec = spec
+        self._lines = LineSplitter(
+            offset, max_line_bytes=max_line_bytes, piece_bytes=min(1 << 20, max_line_bytes)
+        )
+        self._has_started = offset > 0
+        self._session = spec.session if offset else ""
+        self._model = ""
+        self._version = ""
+        self._total_usd = 0.0
+        self._asked: dict[str, dict[str, Any]] = {}
+        self._readers: dict[str, Callable[[Event], Iterator[Seen]]] = {
+            "system": self._system,
+            "assistant": self._assistant,
+            "result": self._result,
+            "control_request": self._control_request,
+            "control_cancel_request": self._withdrawn,
+            "rate_limit_event": self._limit,
+        }
+
+    # --- output ------------------------------------------------------------------------------------
+
+    def feed(self, data: bytes, offset: int) -> list[Seen]:
+        """Facts in the next bytes, which start at `offset`. Raises ValueError when bytes are missing."""
+        return self._read(self._lines.feed(data, offset))
+
+    def flush(self) -> list[Seen]:
+        """What is left at the end of output: a last line without newline."""
+        return self._read(self._lines.flush())
+
+    @property
+    def consumed(self) -> int:
+        """Offset after the last whole line (or piece of an oversized one)."""
+        return self._lines.consumed
+
+    def _read(self, lines: Iterable[Line]) -> list[Seen]:
+        seen: list[Seen] = []
+        for line in lines:
+            if line.piece:
+                seen.append(
+                    MessageSeen("invalid", line.raw, line.end, is_json=False, subtype=line.piece)
+                )
+            elif line.raw and line.raw != b"\r":
+                seen.extend(self._read_line(line))
+        return seen
+
+    def _read_line(self, line: Line) -> Iterator[Seen]:
+        event = claude_events.decode(line.raw)
+        if event is None:
+            head = text_of(line.raw[: claude_events.TEXT_MAX].decode("utf-8", "replace"))
+            yield MessageSeen("invalid", line.raw, line.end, head, is_json=False)
+            return
+        raw = line.raw.rstrip(b"\r")
+        kind = claude_events.kind_of(event)
+        if kind == "stream_event":
+            yield Partial(raw, line.end)
+        else:
+            yield MessageSeen(
+                kind,
+                raw,
+                line.end,
+                claude_events.summary(event),
+                subtype=word(event.get("subtype"))
+                or word(mapping(event.get("request")).get("subtype")),
+            )
+        yield from self._session_change(event)
+        reader = self._readers.get(kind)
+        if reader is not None:
+            yield from reader(event)
+
+    # --- facts -------------------------------------------------------------------------------------
+
+    def _session_change(self, event: Event) -> Iterator[Seen]:
+        """The newest id wins; before `init` there is no session, only one that was asked for."""
+        is_init = event.get("type") == "system" and event.get("subtype") == "init"
+        session = event.get("new_conversation_id") or event.get("session_id")
+        if not isinstance(session, str) or not is_session_id(session):
+            return
+        if is_init:
+            self._has_started = True
+            self._model = text_of(event.get("model"))
+            self._version = text_of(event.get("claude_code_version"))
+        if is_init or (self._has_started and session != self._session):
+            self._session = session
+            yield SessionSeen(session, self._model, self._version)
+
+    def _system(self, event: Event) -> Iterator[Seen]:
+        if event.get("subtype") == "api_retry":
+            yield RetrySeen(
+                attempt=claude_events.count(event.get("attempt")),
+                max_retries=claude_events.count(event.get("max_retries")),
+                delay_ms=claude_events.count(event.get("retry_delay_ms")),
+                error=text_of(event.get("error")) or "unknown",
+            )
+
+    def _assistant(self, event: Event) -> Iterator[Seen]:
+        error = word(event.get("error"))
+        is_synthetic = mapping(event.get("message")).get("model") == "<synthetic>"
+        if not error or not (is_synthetic or event.get("is_api_error_message") is True):
+            return
+        text = claude_events.summary(event)
+        is_limit = claude_limits.is_usage_limit(text)
+        yield ErrorSeen(
+            error=error,
+            api_error=claude_limits.USAGE_LIMIT if is_limit else word(event.get("api_error")),
+            status=whole(event.get("api_error_status")),
+            text=text,
+            resets_at=claude_limits.resets_at(event, text),
+        )
+
+    def _limit(self, event: Event) -> Iterator[Seen]:
+        info = mapping(event.get("rate_limit_info"))
+        yield LimitSeen(
+            status=word(info.get("status"), "unknown"),
+            kind=word(info.get("rateLimitType")),
+            resets_at=claude_limits.unix_seconds(info.get("resetsAt")),
+        )
+
+    def _result(self, event: Event) -> Iterator[Seen]:
+        turn = claude_events.usage_of(event, self._total_usd)
+        self._total_usd = turn.total_usd
+        self._asked.clear()
+        result = event.get("result")
+        denials = event.get("permission_denials")
+        origin = event.get("origin")
+        text = claude_events.clean(result) if isinstance(result, str) else ""
+        is_error = event.get("is_error") is not False
+        is_limit = is_error and claude_limits.is_usage_limit(text[: claude_events.TEXT_MAX])
+        yield ResultSeen(
+            subtype=word(event.get("subtype"), "unknown"),
+            is_error=is_error,
+            text=text,
+            errors=claude_events.result_errors(event),
+            terminal_reason=word(event.get("terminal_reason")),
+            api_error=claude_limits.USAGE_LIMIT if is_limit else word(event.get("api_error")),
+            api_error_status=whole(event.get("api_error_status")),
+            structured=claude_events.clean(event.get("structured_output")),
+            usage=turn.usage,
+            permission_denials=len(denials) if isinstance(denials, list) else 0,
+            origin=(word(mapping(origin).get("kind")) or "unknown") if origin else "",
+            session=text_of(event.get("session_id")),
+        )
+
+    # --- the control protocol ----------------------------------------------------------------------
+
+    def _control_request(self, event: Event) -> Iterator[Seen]:
+        request_id = event.get("request_id")
+        if not _is_request_id(request_id):
+            return  # Without an id there is nothing to answer to.
+        request = mapping(event.get("request"))
+        match request.get("subtype"):
+            case "can_use_tool":
+                yield self._can_use_tool(request_id, request)
+            case "hook_callback":
+                yield ReplyNeeded(*claude_frames.no_opinion(request_id))
+            case "mcp_message":
+                yield ReplyNeeded(*claude_frames.mcp(request_id, request.get("message")))
+            case other:
+                text = f"Unsupported control request subtype: {text_of(other) or 'none'}"
+                yield ReplyNeeded(*claude_frames.refuse(request_id, text))
+
+    def _can_use_tool(self, request_id: str, request: Event) -> Seen:
+        tool, arguments = request.get("tool_name"), request.get("input")
+        if not isinstance(tool, str) or not tool or not isinstance(arguments, dict):
+            return ReplyNeeded(
+                *claude_frames.refuse(request_id, "can_use_tool needs tool_name and input")
+            )
+        self._asked[request_id] = arguments
+        suggestions = request.get("permission_suggestions")
+        return PermissionAsked(
+            request=request_id,
+            tool=text_of(tool),
+            input=claude_events.clean(arguments),
+            description=text_of(request.get("description")),
+            tool_use=text_of(request.get("tool_use_id")),
+            suggestions=tuple(
+                claude_events.clean(item)
+                for item in (suggestions if isinstance(suggestions, list) else ())
+                if isinstance(item, dict)
+            ),
+            is_question=tool in QUESTION_TOOLS or bool(request.get("requires_user_interaction")),
+            agent=text_of(request.get("agent_id")),
+            reason=text_of(request.get("decision_reason")),
+        )
+
+    def _withdrawn(self, event: Event) -> Iterator[Seen]:
+        request_id = event.get("request_id")
+        if _is_request_id(request_id):
+            self._asked.pop(request_id, None)
+            yield PermissionWithdrawn(request_id)
+
+    # --- input -------------------------------------------------------------------------------------
+
+    def opening(self) -> list[tuple[str, bytes]]:
+        """The prompt. Without slash commands it is delivered as written: no commands, no `@file`."""
+        spec = self._spec
+        return [
+            claude_frames.prompt(spec.prompt, spec.prompt_uuid, composed=not spec.slash_commands)
+        ]
+
+    def answer(self, request: str, answer: Answer) -> tuple[str, bytes]:
+        """The frame of a decision. After a restart the asked input is unknown here: give it then."""
+        return claude_frames.permission(request, answer, self._asked.get(request))
+
+    def interrupt(self) -> tuple[str, bytes]:
+        """The frame that asks Claude to stop its turn."""
+        return claude_frames.interrupt()
+
+
+def _is_request_id(value: Any) -> TypeGuard[str]:
+    return (
+        isinstance(value, str)
+        and 0 < len(value) <= REQUEST_ID_MAX
+        and value.isascii()
+        and value.isprintable()
+    )
