@@ -40,7 +40,7 @@ _ENUMS: dict[tuple[type, str], Any] = {
 
 
 @cache
-def _names(noun: type) -> tuple[str, ...]:
+def _names(noun: Any) -> tuple[str, ...]:
     return tuple(field.name for field in dataclasses.fields(noun))
 
 

@@ -1,0 +1,255 @@
+"""Approvals and policies in SQL, and the audit chain."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from hivectl.kit.clock import format_us
+from hivectl.model.approval import APPROVAL_MOVES, Approval, ApprovalState
+from hivectl.model.errors import HiveError
+from hivectl.store import rows
+from hivectl.store.database import Tx
+
+COLUMNS = rows.columns(Approval)
+
+
+def find(tx: Tx, id_: str) -> Approval:
+    """An approval. Raises APPROVAL_NOT_FOUND."""
+    row = tx.one(f"SELECT {COLUMNS} FROM approvals WHERE id = ?", id_)  # noqa: S608  constant text
+    if row is None:
+        raise HiveError("APPROVAL_NOT_FOUND", f"There is no approval {id_!r}.", details={"id": id_})
+    return rows.read(Approval, row)
+
+
+def find_request(tx: Tx, execution: str, request: str) -> Approval | None:
+    """The approval of Claude's own request id."""
+    row = tx.one(
+        f"SELECT {COLUMNS} FROM approvals WHERE execution = ? AND request = ?", execution, request
+    )  # noqa: S608
+    return rows.read(Approval, row) if row is not None else None
+
+
+def of_execution(tx: Tx, execution: str, state: ApprovalState) -> list[Approval]:
+    """An execution's approvals in a state, oldest first."""
+    found = tx.all(
+        f"SELECT {COLUMNS} FROM approvals WHERE execution = ? AND state = ? ORDER BY id",
+        execution,
+        state,
+    )  # noqa: S608
+    return [rows.read(Approval, row) for row in found]
+
+
+def describe(approval: Approval) -> dict[str, Any]:
+    """An approval as events and results show it."""
+    return {
+        "id": approval.id,
+        "version": approval.version,
+        "state": approval.state,
+        "kind": approval.kind,
+        "execution": approval.execution,
+        "project": approval.project,
+        "tool": approval.tool,
+        "input": approval.input,
+        "description": approval.description,
+        "summary": approval.summary,
+        "suggestions": approval.suggestions,
+        "decision": approval.decision,
+        "decided_by": approval.decided_by,
+        "message": approval.message,
+        "created_at": format_us(approval.created_us),
+        "decided_at": format_us(approval.decided_us) if approval.decided_us else None,
+    }
+
+
+def request(tx: Tx, approval: Approval) -> Approval:
+    """Store what Claude asks; the same request again is the one stored before."""
+    known = find_request(tx, approval.execution, approval.request)
+    if known is not None:
+        return known
+    tx.run(
+        "INSERT INTO approvals(id, execution, project, request, kind, tool, input, description, suggestions, state, created_us)"
+        " VALUES (?,?,?,?,?,?,?,?,?,?,?)",
+        approval.id, approval.execution, approval.project, approval.request, approval.kind, approval.tool,
+        rows.dump(approval.input), approval.description, rows.dump(approval.suggestions), ApprovalState.PENDING, tx.now_us,
+    )  # fmt: skip
+    stored = find(tx, approval.id)
+    tx.emit(
+        f"project:{stored.project}",
+        "approval.requested",
+        describe(stored),
+        execution=stored.execution,
+    )
+    return stored
+
+
+def decide(
+    tx: Tx,
+    id_: str,
+    *,
+    version: int | None,
+    decision: str,
+    answer: dict[str, Any],
+    message: str,
+    by: str,
+    request_id: str = "",
+) -> Approval:
+    """Answer a pending approval. Raises ALREADY_DECIDED (saying who) or VERSION_CONFLICT."""
+    approval = find(tx, id_)
+    if ApprovalState.DECIDED not in APPROVAL_MOVES[approval.state]:
+        how = (
+            f"{approval.decision} by {approval.decided_by}" if approval.decided_by else "withdrawn"
+        )
+        raise HiveError(
+            "ALREADY_DECIDED",
+            f"Approval {id_} is closed: {how}.",
+            details={
+                "state": approval.state,
+                "decision": approval.decision,
+                "decided_by": approval.decided_by,
+            },
+        )
+    if version is not None and version != approval.version:
+        raise HiveError(
+            "VERSION_CONFLICT",
+            f"Approval {id_} is at version {approval.version}.",
+            details={"version": approval.version},
+        )
+    tx.run(
+        "UPDATE approvals SET state = ?, version = version + 1, decision = ?, answer = ?, message = ?, decided_by = ?, decided_us = ?"
+        " WHERE id = ? AND state = ?",
+        ApprovalState.DECIDED, decision, rows.dump(answer), message, by, tx.now_us, id_, ApprovalState.PENDING,
+    )  # fmt: skip
+    decided = find(tx, id_)
+    stream = f"project:{decided.project}"
+    tx.emit(
+        stream,
+        "approval.decided",
+        describe(decided),
+        execution=decided.execution,
+        actor=by,
+        request=request_id or None,
+    )
+    return decided
+
+
+def withdraw(tx: Tx, id_: str) -> Approval:
+    """Nobody needs to answer any more; one that was decided stays so."""
+    approval = find(tx, id_)
+    if ApprovalState.WITHDRAWN in APPROVAL_MOVES[approval.state]:
+        tx.run(
+            "UPDATE approvals SET state = ?, version = version + 1, decided_us = ? WHERE id = ?",
+            ApprovalState.WITHDRAWN, tx.now_us, id_,
+        )  # fmt: skip
+        approval = find(tx, id_)
+        tx.emit(
+            f"project:{approval.project}",
+            "approval.expired",
+            describe(approval),
+            execution=approval.execution,
+        )
+    return approval
+
+
+def delivered(tx: Tx, id_: str) -> None:
+    """Claude has the answer."""
+    tx.run("UPDATE approvals SET is_delivered = 1 WHERE id = ?", id_)
+
+
+def undelivered(tx: Tx, execution: str) -> list[Approval]:
+    """Answers that Claude may not have heard yet."""
+    return [a for a in of_execution(tx, execution, ApprovalState.DECIDED) if not a.is_delivered]
+
+
+# --- policies ------------------------------------------------------------------------------------------
+
+POLICY_COLUMNS = "id, position, action, tool, match, project, note, created_by, created_us"
+MAX_POLICIES = 1000
+
+
+def policies(tx: Tx) -> list[dict[str, Any]]:
+    """All rules in the order they are tried."""
+    found = tx.all(f"SELECT {POLICY_COLUMNS} FROM policies ORDER BY position, id")  # noqa: S608  constant text
+    return [policy_row(row) for row in found]
+
+
+def policy_row(row: Any) -> dict[str, Any]:
+    """A rule as results show it."""
+    import msgspec  # noqa: PLC0415  one use
+
+    return {
+        "id": row["id"],
+        "position": row["position"],
+        "action": row["action"],
+        "tool": row["tool"],
+        "match": msgspec.json.decode(row["match"]),
+        "project": row["project"],
+        "note": row["note"],
+        "created_by": row["created_by"],
+        "created_at": format_us(row["created_us"]),
+    }
+
+
+def add_policy(
+    tx: Tx, policy: dict[str, Any], *, first: bool, by: str, request_id: str
+) -> dict[str, Any]:
+    """Add a rule at the end, or before all others. Raises RESOURCE_LIMIT."""
+    edge = tx.one("SELECT min(position), max(position), count(*) FROM policies")
+    assert edge is not None
+    if edge[2] >= MAX_POLICIES:
+        raise HiveError(
+            "RESOURCE_LIMIT",
+            f"There are {MAX_POLICIES} rules, the most allowed.",
+            details={"limit": MAX_POLICIES},
+        )
+    position = (edge[0] or 0) - 1 if first else (edge[1] or 0) + 1
+    tx.run(
+        "INSERT INTO policies(id, position, action, tool, match, project, note, created_by, created_us) VALUES (?,?,?,?,?,?,?,?,?)",
+        policy["id"], position, policy["action"], policy["tool"], rows.dump(policy["match"]), policy["project"],
+        policy["note"], by, tx.now_us,
+    )  # fmt: skip
+    row = tx.one(f"SELECT {POLICY_COLUMNS} FROM policies WHERE id = ?", policy["id"])  # noqa: S608  constant text
+    added = policy_row(row)
+    tx.emit(
+        "system",
+        "policy.changed",
+        {"action": "added", "policy": added},
+        actor=by,
+        request=request_id,
+    )
+    return added
+
+
+def remove_policy(tx: Tx, id_: str, *, by: str, request_id: str) -> None:
+    """Remove a rule. Raises POLICY_NOT_FOUND."""
+    row = tx.one(f"SELECT {POLICY_COLUMNS} FROM policies WHERE id = ?", id_)  # noqa: S608  constant text
+    if row is None:
+        raise HiveError("POLICY_NOT_FOUND", f"There is no policy {id_!r}.")
+    tx.run("DELETE FROM policies WHERE id = ?", id_)
+    tx.emit(
+        "system",
+        "policy.changed",
+        {"action": "removed", "policy": policy_row(row)},
+        actor=by,
+        request=request_id,
+    )
+
+
+# --- audit ---------------------------------------------------------------------------------------------
+
+_GENESIS = "0" * 64
+
+
+def audit(tx: Tx, entry: dict[str, Any]) -> None:
+    """Append to the chain: h_n = SHA-256(h_{n-1} and the row's text)."""
+    last = tx.one("SELECT hash FROM audit ORDER BY id DESC LIMIT 1")
+    body = rows.dump(entry)
+    chained = hashlib.sha256(((last["hash"] if last else _GENESIS) + body).encode()).hexdigest()
+    tx.run("INSERT INTO audit(at_us, body, hash) VALUES (?,?,?)", tx.now_us, body, chained)
+    tx.emit(
+        "system",
+        "audit.entry",
+        entry,
+        actor=str(entry.get("actor", "")),
+        request=str(entry.get("request", "")) or None,
+    )
