@@ -1,5 +1,4 @@
 """The events on stdout, as the real CLI shapes them. Builders only: no state, no output."""
-# ruff: noqa: PTH - pathlib would double the start time
 
 import os
 

@@ -3,10 +3,33 @@
 import os
 
 MASK = (1 << 64) - 1
-WORDS = (
-    "amber birch canyon delta ember fjord garnet harbor island juniper kelp lantern meadow nectar "
-    "orchard pebble quartz river saffron timber umbra velvet willow yarrow zephyr"
-).split()
+WORDS = [
+    "amber",
+    "birch",
+    "canyon",
+    "delta",
+    "ember",
+    "fjord",
+    "garnet",
+    "harbor",
+    "island",
+    "juniper",
+    "kelp",
+    "lantern",
+    "meadow",
+    "nectar",
+    "orchard",
+    "pebble",
+    "quartz",
+    "river",
+    "saffron",
+    "timber",
+    "umbra",
+    "velvet",
+    "willow",
+    "yarrow",
+    "zephyr",
+]
 
 
 class Ids:

@@ -2,7 +2,6 @@
 
 The only module that reads the clock or the environment; the rest stays testable and portable.
 """
-# ruff: noqa: TID251, PTH - stands alone, so no hivectl clock; pathlib would double the start time
 
 import os
 import sys

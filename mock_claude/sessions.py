@@ -2,7 +2,6 @@
 
 Nothing here fails a run: a home that cannot be written means a session that is not kept.
 """
-# ruff: noqa: PTH - pathlib would double the start time
 
 import json
 import os

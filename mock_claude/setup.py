@@ -1,0 +1,40 @@
+"""Putting the process together from flags, environment and settings."""
+
+import os
+
+from mock_claude import catalog, control, flags, ids, machine, project, wire
+from mock_claude.cli import Cli
+from mock_claude.flags import Options
+
+
+def build(options: Options, argv: list[str]) -> Cli:
+    """The process, ready to run."""
+    seed = machine.env("MOCK_CLAUDE_SEED")
+    cwd = os.getcwd()
+    cli = Cli(options, wire.Wire(), ids.Ids(int(seed) if seed.isdigit() else None), cwd)
+    cli.argv = argv
+    cli.on_control = control.handle
+    cli.model = catalog.resolve_model(_model(options))
+    mode = options.value("permission-mode", "default")
+    cli.mode = "default" if mode == "manual" else mode
+    if options.has("dangerously-skip-permissions"):
+        cli.mode = "bypassPermissions"
+    cli.settings = flags.settings(options)
+    cli.rules["allow"] += options.many("allowedTools")
+    cli.rules["deny"] += options.many("disallowedTools")
+    given = options.values.get("add-dir", [])
+    cli.directories = [path for path in given if os.path.isdir(path)]
+    project.load(cli)
+    cli.run_command_hooks = project.run_hooks
+    cli.on_first_turn = _greet
+    return cli
+
+
+def _greet(cli: Cli) -> None:
+    how = "resume" if cli.options.has("resume") or cli.options.has("continue") else "startup"
+    cli.hook("SessionStart", {"source": how})
+
+
+def _model(options: Options) -> str:
+    login = "sonnet" if machine.env("CLAUDE_CODE_OAUTH_TOKEN") else "opus"
+    return options.value("model") or machine.env("ANTHROPIC_MODEL") or login
