@@ -1,0 +1,438 @@
+"""One method a row of METHODS, awaited. Written by hivectl.client.generate; do not edit."""
+
+# ruff: noqa: A002, ARG002, RUF100, PLR0913
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from hivectl.client.unset import UNSET, Unset, given
+
+if TYPE_CHECKING:
+    from hivectl.protocol import results
+
+
+class Calls:
+    """Mixed into the client, which supplies `request`."""
+
+    async def request(self, method: str, params: dict[str, Any]) -> Any:
+        """Send one request and return its result."""
+        raise TypeError("mixed into a client")
+
+    async def ping(
+        self,
+    ) -> results.PingResult:
+        """Answers at once."""
+        sent: dict[str, Any] = {}
+        answer = await self.request("ping", sent)
+        return cast("results.PingResult", answer)
+
+    async def whoami(
+        self,
+    ) -> results.WhoamiResult:
+        """The caller as the daemon sees it."""
+        sent: dict[str, Any] = {}
+        answer = await self.request("whoami", sent)
+        return cast("results.WhoamiResult", answer)
+
+    async def schema_get(
+        self,
+    ) -> results.SchemaResult:
+        """JSON Schemas of all methods, events and errors."""
+        sent: dict[str, Any] = {}
+        answer = await self.request("schema.get", sent)
+        return cast("results.SchemaResult", answer)
+
+    async def project_create(
+        self,
+        path: str,
+        *,
+        name: str | Unset | None = UNSET,
+        mkdir: bool | Unset = UNSET,
+        repo: str | Unset | None = UNSET,
+        branch: str | Unset | None = UNSET,
+        trust: bool | Unset = UNSET,
+        defaults: dict[str, Any] | Unset = UNSET,
+        env: dict[str, str] | Unset = UNSET,
+    ) -> results.Project:
+        """Register a directory as a project."""
+        sent = given(
+            path=path,
+            name=name,
+            mkdir=mkdir,
+            repo=repo,
+            branch=branch,
+            trust=trust,
+            defaults=defaults,
+            env=env,
+        )
+        answer = await self.request("project.create", sent)
+        return cast("results.Project", answer)
+
+    async def project_list(
+        self,
+        *,
+        state: Literal["idle", "executing", "waiting", "error"] | Unset | None = UNSET,
+        limit: int | Unset = UNSET,
+        cursor: str | Unset | None = UNSET,
+    ) -> results.ProjectPage:
+        """The projects."""
+        sent = given(state=state, limit=limit, cursor=cursor)
+        answer = await self.request("project.list", sent)
+        return cast("results.ProjectPage", answer)
+
+    async def project_get(
+        self,
+        project: str,
+    ) -> results.Project:
+        """One project, by id or name."""
+        sent = given(project=project)
+        answer = await self.request("project.get", sent)
+        return cast("results.Project", answer)
+
+    async def project_inspect(
+        self,
+        *,
+        project: str | Unset | None = UNSET,
+        path: str | Unset | None = UNSET,
+    ) -> results.TrustReport:
+        """What a directory brings that would run or steer Claude."""
+        sent = given(project=project, path=path)
+        answer = await self.request("project.inspect", sent)
+        return cast("results.TrustReport", answer)
+
+    async def project_update(
+        self,
+        project: str,
+        *,
+        name: str | Unset | None = UNSET,
+        path: str | Unset | None = UNSET,
+        defaults: dict[str, Any] | Unset | None = UNSET,
+        env: dict[str, str | None] | Unset | None = UNSET,
+        version: int | Unset | None = UNSET,
+    ) -> results.Project:
+        """Change name, path, defaults or environment."""
+        sent = given(
+            project=project, name=name, path=path, defaults=defaults, env=env, version=version
+        )
+        answer = await self.request("project.update", sent)
+        return cast("results.Project", answer)
+
+    async def project_trust(
+        self,
+        project: str,
+        *,
+        hash: str | Unset | None = UNSET,
+    ) -> results.Project:
+        """Let the project's own settings, hooks and servers take effect."""
+        sent = given(project=project, hash=hash)
+        answer = await self.request("project.trust", sent)
+        return cast("results.Project", answer)
+
+    async def project_untrust(
+        self,
+        project: str,
+    ) -> results.Project:
+        """Take that back."""
+        sent = given(project=project)
+        answer = await self.request("project.untrust", sent)
+        return cast("results.Project", answer)
+
+    async def project_delete(
+        self,
+        project: str,
+        *,
+        force: bool | Unset = UNSET,
+        purge: bool | Unset = UNSET,
+    ) -> results.Deleted:
+        """Forget a project; its directory is never touched."""
+        sent = given(project=project, force=force, purge=purge)
+        answer = await self.request("project.delete", sent)
+        return cast("results.Deleted", answer)
+
+    async def project_join(
+        self,
+        project: str,
+    ) -> results.Presence:
+        """Be seen as present in a project, and follow it."""
+        sent = given(project=project)
+        answer = await self.request("project.join", sent)
+        return cast("results.Presence", answer)
+
+    async def project_leave(
+        self,
+        project: str,
+    ) -> results.Presence:
+        """No longer be present."""
+        sent = given(project=project)
+        answer = await self.request("project.leave", sent)
+        return cast("results.Presence", answer)
+
+    async def execute(
+        self,
+        project: str,
+        prompt: str,
+        *,
+        session: str | Unset = UNSET,
+        fork: bool | Unset = UNSET,
+        options: dict[str, Any] | Unset = UNSET,
+        if_busy: Literal["queue", "fail"] | Unset = UNSET,
+        priority: Literal["high", "normal", "low"] | Unset | None = UNSET,
+        idempotency_key: str | Unset | None = UNSET,
+    ) -> results.Accepted:
+        """Accept a prompt; answers as soon as it is durable, never waits for the end."""
+        sent = given(
+            project=project,
+            prompt=prompt,
+            session=session,
+            fork=fork,
+            options=options,
+            if_busy=if_busy,
+            priority=priority,
+            idempotency_key=idempotency_key,
+        )
+        answer = await self.request("execute", sent)
+        return cast("results.Accepted", answer)
+
+    async def execution_list(
+        self,
+        *,
+        project: str | Unset | None = UNSET,
+        states: list[str] | Unset | None = UNSET,
+        live: bool | Unset = UNSET,
+        limit: int | Unset = UNSET,
+        cursor: str | Unset | None = UNSET,
+    ) -> results.ExecutionPage:
+        """Executions, newest first; pending ones with their place."""
+        sent = given(project=project, states=states, live=live, limit=limit, cursor=cursor)
+        answer = await self.request("execution.list", sent)
+        return cast("results.ExecutionPage", answer)
+
+    async def execution_get(
+        self,
+        execution: str,
+    ) -> results.Execution:
+        """One execution, by its id or its work order's."""
+        sent = given(execution=execution)
+        answer = await self.request("execution.get", sent)
+        return cast("results.Execution", answer)
+
+    async def execution_wait(
+        self,
+        execution: str,
+        *,
+        timeout_s: float | Unset | None = UNSET,
+        or_waiting: bool | Unset = UNSET,
+    ) -> results.Execution:
+        """Wait for the end; a work order's id follows its retries."""
+        sent = given(execution=execution, timeout_s=timeout_s, or_waiting=or_waiting)
+        answer = await self.request("execution.wait", sent)
+        return cast("results.Execution", answer)
+
+    async def kill(
+        self,
+        *,
+        execution: str | Unset | None = UNSET,
+        project: str | Unset | None = UNSET,
+        mode: Literal["interrupt", "terminate", "kill"] | Unset = UNSET,
+        reason: str | Unset = UNSET,
+    ) -> results.Killed:
+        """Stop an execution or a project's; answers when everything is gone."""
+        sent = given(execution=execution, project=project, mode=mode, reason=reason)
+        answer = await self.request("kill", sent)
+        return cast("results.Killed", answer)
+
+    async def message_get(
+        self,
+        stream: str,
+        seq: int,
+        *,
+        offset: int | Unset = UNSET,
+        limit: int | Unset = UNSET,
+    ) -> results.MessagePart:
+        """A part of a message too large for an event."""
+        sent = given(stream=stream, seq=seq, offset=offset, limit=limit)
+        answer = await self.request("message.get", sent)
+        return cast("results.MessagePart", answer)
+
+    async def session_list(
+        self,
+        *,
+        project: str | Unset | None = UNSET,
+        limit: int | Unset = UNSET,
+        cursor: str | Unset | None = UNSET,
+    ) -> results.SessionPage:
+        """Claude's conversations, newest first."""
+        sent = given(project=project, limit=limit, cursor=cursor)
+        answer = await self.request("session.list", sent)
+        return cast("results.SessionPage", answer)
+
+    async def session_get(
+        self,
+        session: str,
+    ) -> results.Session:
+        """One conversation."""
+        sent = given(session=session)
+        answer = await self.request("session.get", sent)
+        return cast("results.Session", answer)
+
+    async def session_new(
+        self,
+        project: str,
+    ) -> results.Project:
+        """Let the next execution start a fresh conversation."""
+        sent = given(project=project)
+        answer = await self.request("session.new", sent)
+        return cast("results.Project", answer)
+
+    async def get_messages(
+        self,
+        *,
+        project: str | Unset | None = UNSET,
+        stream: str | Unset | None = UNSET,
+        execution: str | Unset | None = UNSET,
+        session: str | Unset | None = UNSET,
+        before: int | Unset | None = UNSET,
+        after: int | Unset | None = UNSET,
+        since: str | Unset | None = UNSET,
+        until: str | Unset | None = UNSET,
+        types: list[str] | Unset | None = UNSET,
+        direction: Literal["in", "out"] | Unset | None = UNSET,
+        grep: str | Unset | None = UNSET,
+        order: Literal["asc", "desc"] | Unset = UNSET,
+        limit: int | Unset = UNSET,
+    ) -> results.MessagePage:
+        """A page of a project's log."""
+        sent = given(
+            project=project,
+            stream=stream,
+            execution=execution,
+            session=session,
+            before=before,
+            after=after,
+            since=since,
+            until=until,
+            types=types,
+            direction=direction,
+            grep=grep,
+            order=order,
+            limit=limit,
+        )
+        answer = await self.request("get_messages", sent)
+        return cast("results.MessagePage", answer)
+
+    async def approval_list(
+        self,
+        *,
+        state: Literal["pending", "decided", "withdrawn", "all"] | Unset = UNSET,
+        project: str | Unset | None = UNSET,
+        execution: str | Unset | None = UNSET,
+        limit: int | Unset = UNSET,
+        cursor: str | Unset | None = UNSET,
+    ) -> results.ApprovalPage:
+        """Approvals, oldest first; by default those that wait."""
+        sent = given(state=state, project=project, execution=execution, limit=limit, cursor=cursor)
+        answer = await self.request("approval.list", sent)
+        return cast("results.ApprovalPage", answer)
+
+    async def approval_get(
+        self,
+        id: str,
+    ) -> results.Approval:
+        """One approval."""
+        sent = given(id=id)
+        answer = await self.request("approval.get", sent)
+        return cast("results.Approval", answer)
+
+    async def approval_decide(
+        self,
+        id: str,
+        version: int,
+        decision: Literal["allow", "deny"],
+        *,
+        input: dict[str, Any] | Unset | None = UNSET,
+        answers: dict[str, str] | Unset | None = UNSET,
+        message: str | Unset = UNSET,
+        interrupt: bool | Unset = UNSET,
+        remember: bool | Unset = UNSET,
+    ) -> results.Approval:
+        """Allow or deny what Claude asks; the first answer wins."""
+        sent = given(
+            id=id,
+            version=version,
+            decision=decision,
+            input=input,
+            answers=answers,
+            message=message,
+            interrupt=interrupt,
+            remember=remember,
+        )
+        answer = await self.request("approval.decide", sent)
+        return cast("results.Approval", answer)
+
+    async def policy_list(
+        self,
+    ) -> results.PolicyPage:
+        """The rules that answer for you, in the order they are tried."""
+        sent: dict[str, Any] = {}
+        answer = await self.request("policy.list", sent)
+        return cast("results.PolicyPage", answer)
+
+    async def policy_add(
+        self,
+        action: Literal["allow", "deny", "ask"],
+        tool: str,
+        *,
+        match: dict[str, str] | Unset = UNSET,
+        project: str | Unset | None = UNSET,
+        first: bool | Unset = UNSET,
+        note: str | Unset = UNSET,
+    ) -> results.Policy:
+        """Add a rule."""
+        sent = given(action=action, tool=tool, match=match, project=project, first=first, note=note)
+        answer = await self.request("policy.add", sent)
+        return cast("results.Policy", answer)
+
+    async def policy_remove(
+        self,
+        id: str,
+    ) -> results.Deleted:
+        """Remove a rule."""
+        sent = given(id=id)
+        answer = await self.request("policy.remove", sent)
+        return cast("results.Deleted", answer)
+
+    async def health(
+        self,
+    ) -> results.Health:
+        """Whether all is well, and what is used."""
+        sent: dict[str, Any] = {}
+        answer = await self.request("health", sent)
+        return cast("results.Health", answer)
+
+    async def stats(
+        self,
+    ) -> results.Stats:
+        """Counters and gauges."""
+        sent: dict[str, Any] = {}
+        answer = await self.request("stats", sent)
+        return cast("results.Stats", answer)
+
+    async def config_get(
+        self,
+    ) -> results.ConfigResult:
+        """Every setting with its value and origin."""
+        sent: dict[str, Any] = {}
+        answer = await self.request("config.get", sent)
+        return cast("results.ConfigResult", answer)
+
+    async def daemon_stop(
+        self,
+        *,
+        runs: Literal["keep", "wait", "kill"] | Unset = UNSET,
+        timeout_s: float | Unset | None = UNSET,
+    ) -> results.Stopping:
+        """Stop the daemon; runs are kept, waited for or killed."""
+        sent = given(runs=runs, timeout_s=timeout_s)
+        answer = await self.request("daemon.stop", sent)
+        return cast("results.Stopping", answer)

@@ -1,0 +1,161 @@
+"""One authenticated connection: frames out, frames in, and the handshake before them.
+
+Reads no events on its own: whoever owns the link calls `receive`. Translates every failure of the
+WebSocket library into HiveError (cannot connect) or ConnectionLost (the connection ended).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+from websockets.asyncio.client import ClientConnection, connect, unix_connect
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
+from websockets.typing import Subprotocol
+
+import hivectl
+from hivectl.client.errors import ConnectionLost, parse_error
+from hivectl.client.transport import Endpoint
+from hivectl.model.errors import TABLE, HiveError
+from hivectl.protocol.methods import PROTOCOL_VERSION, SUBPROTOCOL
+
+OPEN_TIMEOUT_S = 10.0
+CLOSE_TIMEOUT_S = 2.0
+PING_EVERY_S = 30.0
+PONG_WITHIN_S = 30.0
+MAX_FRAME_BYTES = 64 * 1024 * 1024
+"""Pages of a log may be large; events are at most 256 KiB."""
+
+
+class Link:
+    """An open, authenticated connection. `info` is the daemon's answer to `auth`."""
+
+    def __init__(self, socket: ClientConnection) -> None:
+        self._socket = socket
+        self._reconnect_after_ms = 0
+        self.hello: dict[str, Any] = {}
+        self.info: dict[str, Any] = {}
+
+    async def send(self, frame: dict[str, Any]) -> None:
+        """Send one frame. Raises ConnectionLost, or HiveError INVALID_PARAMS for text that is no Unicode."""
+        try:
+            text = json.dumps(frame, ensure_ascii=False, allow_nan=False).encode().decode()
+        except (UnicodeEncodeError, ValueError) as exc:
+            raise HiveError(
+                "INVALID_PARAMS", f"The text cannot be sent: {exc}", hint="Give valid UTF-8."
+            ) from exc
+        try:
+            await self._socket.send(text)
+        except ConnectionClosed as exc:
+            raise self._lost(exc) from exc
+
+    async def receive(self) -> dict[str, Any]:
+        """The next frame. Raises ConnectionLost."""
+        while True:
+            try:
+                text = await self._socket.recv()
+            except ConnectionClosed as exc:
+                raise self._lost(exc) from exc
+            frame: dict[str, Any] = json.loads(text)
+            if frame.get("method") != "going_away":
+                return frame
+            self._reconnect_after_ms = int(frame.get("params", {}).get("reconnect_after_ms", 0))
+
+    async def close(self) -> None:
+        """Leave. Never raises for a connection that is gone already."""
+        await self._socket.close()
+
+    def _lost(self, exc: ConnectionClosed) -> ConnectionLost:
+        frame = exc.rcvd
+        if frame is None:
+            code = 1012 if self._reconnect_after_ms else 1006
+            return ConnectionLost(code, reconnect_after_ms=self._reconnect_after_ms)
+        return ConnectionLost(frame.code, frame.reason, reconnect_after_ms=self._reconnect_after_ms)
+
+
+async def open_link(endpoint: Endpoint, *, name: str) -> Link:
+    """Connect, wait for `hello`, say who we are.
+
+    Raises HiveError: UNAVAILABLE when nobody listens, PROTOCOL_MISMATCH when no version is common,
+    UNAUTHENTICATED and its like when the credential does not count.
+    """
+    link = Link(await _connect(endpoint))
+    try:
+        async with asyncio.timeout(OPEN_TIMEOUT_S):
+            await _shake_hands(link, endpoint, name)
+    except TimeoutError as exc:
+        await link.close()
+        raise HiveError("UNAVAILABLE", f"The daemon at {endpoint.label} does not answer.") from exc
+    except ConnectionLost as exc:
+        raise exc.as_error() from exc
+    except BaseException:
+        await link.close()
+        raise
+    return link
+
+
+async def _connect(endpoint: Endpoint) -> ClientConnection:
+    options: dict[str, Any] = {
+        "subprotocols": [Subprotocol(SUBPROTOCOL)],
+        "compression": None,
+        "max_size": MAX_FRAME_BYTES,
+        "open_timeout": OPEN_TIMEOUT_S,
+        "close_timeout": CLOSE_TIMEOUT_S,
+        "ping_interval": PING_EVERY_S,
+        "ping_timeout": PONG_WITHIN_S,
+        "user_agent_header": f"hivectl/{hivectl.__version__}",
+    }
+    try:
+        if endpoint.socket is not None:
+            return await unix_connect(str(endpoint.socket), endpoint.url, **options)
+        return await connect(endpoint.url, proxy=None, **options)
+    except InvalidStatus as exc:
+        raise _refused(exc) from exc
+    except (OSError, TimeoutError, InvalidHandshake, EOFError) as exc:
+        raise HiveError("UNAVAILABLE", f"No daemon answers at {endpoint.label}.") from exc
+
+
+def _refused(exc: InvalidStatus) -> HiveError:
+    status = exc.response.status_code
+    try:
+        body = json.loads(exc.response.body or b"{}")
+        code = str(body.get("code", ""))
+        message = str(body.get("detail") or body.get("title") or "")
+    except (ValueError, AttributeError):
+        code, message = "", ""
+    if code not in TABLE:
+        code = {401: "UNAUTHENTICATED", 403: "FORBIDDEN", 429: "RATE_LIMITED"}.get(
+            status, "UNAVAILABLE"
+        )
+    return HiveError(code, message or f"The daemon refused the connection (HTTP {status}).")
+
+
+async def _shake_hands(link: Link, endpoint: Endpoint, name: str) -> None:
+    hello = await link.receive()
+    if hello.get("method") != "hello":
+        raise HiveError(
+            "PROTOCOL_MISMATCH", f"What answers at {endpoint.label} is no hivectl daemon."
+        )
+    link.hello = dict(hello.get("params") or {})
+    offered = link.hello.get("protocol") or []
+    if PROTOCOL_VERSION not in offered:
+        raise HiveError(
+            "PROTOCOL_MISMATCH",
+            f"This hivectl speaks protocol {PROTOCOL_VERSION}, the daemon speaks {offered}.",
+        )
+    params: dict[str, Any] = {
+        "client": {"name": name, "version": hivectl.__version__},
+        "protocol": PROTOCOL_VERSION,
+        "capabilities": {"partials": {}},
+    }
+    if endpoint.token:
+        params["token"] = endpoint.token
+    await link.send({"jsonrpc": "2.0", "id": "auth", "method": "auth", "params": params})
+    while True:
+        frame = await link.receive()
+        if "error" in frame:
+            raise parse_error(frame["error"])
+        if frame.get("id") == "auth":
+            link.info = dict(frame["result"])
+            return

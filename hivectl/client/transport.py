@@ -1,0 +1,227 @@
+"""Find the daemon, and start it when none runs.
+
+Knows where a daemon listens and how one is started; knows nothing of what is said to it. Two commands
+that start a daemon at once are kept apart by a lock of their own; were that lock lost, the daemon's
+lock would still let only one of them live.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import hivectl
+from hivectl.config import Settings
+from hivectl.kit.clock import SystemClock
+from hivectl.kit.files import ensure_private_dir
+from hivectl.model.errors import HiveError
+
+ANOTHER_DAEMON_HOLDS_THE_LOCK = 75
+UNIT_NAME = "hivectl.service"
+_POLL_S = 0.02
+_PROBE_S = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """Where a daemon listens. `socket` None means TCP, by `url`."""
+
+    url: str
+    socket: Path | None = None
+    token: str | None = None
+
+    @property
+    def label(self) -> str:
+        """For people."""
+        return str(self.socket) if self.socket else self.url
+
+    @property
+    def is_local(self) -> bool:
+        """Whether a daemon could be started for it here."""
+        return self.socket is not None
+
+
+def find_endpoint(settings: Settings) -> Endpoint:
+    """HIVECTL_URL, else the local socket. Raises HiveError CONFIG_INVALID for a URL that is none."""
+    env = settings.environment
+    wanted = env.get("HIVECTL_URL")
+    if not wanted:
+        return Endpoint(url="ws://localhost/ws", socket=settings.places.socket)
+    parts = urlsplit(wanted)
+    scheme = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}.get(parts.scheme)
+    if scheme is None or not parts.hostname:
+        raise HiveError(
+            "CONFIG_INVALID",
+            f"HIVECTL_URL = {wanted!r} is no address of a daemon",
+            hint="Give it as http://127.0.0.1:4483.",
+        )
+    token = env.get("HIVECTL_TOKEN") or _own_token(settings, parts.hostname)
+    return Endpoint(url=f"{scheme}://{parts.netloc}/ws", token=token)
+
+
+def _own_token(settings: Settings, host: str) -> str | None:
+    """The token file's content, for this machine only: it must not travel to an address from a URL."""
+    try:
+        is_here = ip_address(host).is_loopback
+    except ValueError:
+        is_here = host == "localhost"
+    if not is_here:
+        return None
+    with suppress(OSError, UnicodeDecodeError):
+        return settings.places.token_file.read_text().strip() or None
+    return None
+
+
+def is_answering(path: Path) -> bool:
+    """Whether somebody listens at this socket."""
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            probe.settimeout(_PROBE_S)
+            probe.connect(str(path))
+    except OSError:
+        return False
+    return True
+
+
+def daemon_argv(*arguments: str) -> list[str]:
+    """The command that runs `hivectl.daemon`, never importing from the current directory."""
+    return [sys.executable, "-P", "-m", "hivectl.daemon", *arguments]
+
+
+def daemon_env(settings: Settings) -> dict[str, str]:
+    """The environment for it: ours, and the way to this very package when it is not installed."""
+    env = dict(settings.environment)
+    root = str(Path(hivectl.__file__).resolve().parent.parent)
+    known = env.get("PYTHONPATH", "").split(os.pathsep)
+    if Path(root).name not in {"site-packages", "dist-packages"} and root not in known:
+        env["PYTHONPATH"] = os.pathsep.join([root, *filter(None, known)])
+    return env
+
+
+def user_unit(settings: Settings) -> Path:
+    """Where the systemd user unit lies when it is installed."""
+    env = settings.environment
+    home = Path(env.get("HOME") or Path.home())
+    return Path(env.get("XDG_CONFIG_HOME") or home / ".config") / "systemd/user" / UNIT_NAME
+
+
+def ensure_running(settings: Settings, *, autostart: bool, say: Callable[[str], None]) -> bool:
+    """Return when a local daemon answers, starting one if none does and `autostart` allows it.
+
+    True when it was started by this call. `say` gets one notice for people. Raises HiveError
+    UNAVAILABLE when there is none, or when it is not ready within `client.start_timeout_s`. Blocks.
+    """
+    path = settings.places.socket
+    if is_answering(path):
+        return False
+    if not autostart:
+        raise HiveError("UNAVAILABLE", f"No daemon answers at {path}.")
+    say("starting the hivectl daemon")
+    _start(settings)
+    return True
+
+
+def _start(settings: Settings) -> None:
+    clock = SystemClock()
+    limit = settings.seconds("client.start_timeout_s")
+    deadline = clock.monotonic() + limit
+    attempt = _Start(settings)
+    try:
+        while not is_answering(settings.places.socket):
+            if clock.monotonic() > deadline:
+                raise HiveError(
+                    "UNAVAILABLE",
+                    f"The daemon was started but did not answer within {limit:g} s.",
+                    hint="`hivectl daemon logs` tells what it is doing; `client.start_timeout_s` is the limit.",
+                )
+            attempt.advance()
+            time.sleep(_POLL_S)
+    finally:
+        attempt.close()
+
+
+class _Start:
+    """One command's part in starting the daemon: hold the start lock and spawn, or wait for who does."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._process: subprocess.Popen[bytes] | None = None
+        self._is_unit_started = False
+        state = settings.places.state
+        try:
+            ensure_private_dir(state)
+            self._lock = os.open(
+                state / "start.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
+            )
+        except OSError as exc:
+            raise HiveError(
+                "UNAVAILABLE",
+                f"The daemon cannot be started: {state}: {exc.strerror or exc}",
+                hint="Check the directory, or put everything elsewhere with HIVECTL_HOME.",
+            ) from exc
+        self._has_lock = False
+
+    def advance(self) -> None:
+        """Spawn when it is our turn; raise when what we spawned ended for a reason of its own."""
+        if not self._has_lock:
+            with suppress(BlockingIOError):
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                self._has_lock = True
+            return
+        if self._is_unit_started:
+            return
+        if self._process is None:
+            self._is_unit_started = _start_unit(self._settings)
+            if not self._is_unit_started:
+                self._process = _spawn(self._settings)
+            return
+        code = self._process.poll()
+        if code is None or code == 0:
+            return
+        if code == ANOTHER_DAEMON_HOLDS_THE_LOCK:
+            self._process = None
+            time.sleep(_POLL_S * 5)
+            return
+        raise HiveError(
+            "UNAVAILABLE",
+            f"The daemon ended at once, with code {code}.",
+            hint="`hivectl daemon run` shows why; so does `hivectl daemon logs`.",
+            details={"exit_code": code},
+        )
+
+    def close(self) -> None:
+        """Let others have their turn."""
+        os.close(self._lock)
+
+
+def _start_unit(settings: Settings) -> bool:
+    """Start the installed user unit; False when there is none or systemd will not."""
+    if settings.places.is_private or not user_unit(settings).exists():
+        return False
+    argv = ["systemctl", "--user", "start", UNIT_NAME]
+    with suppress(OSError):
+        done = subprocess.run(argv, env=daemon_env(settings), capture_output=True, check=False)
+        return done.returncode == 0
+    return False
+
+
+def _spawn(settings: Settings) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        daemon_argv("run"),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        cwd="/",
+        env=daemon_env(settings),
+    )
