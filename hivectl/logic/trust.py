@@ -117,7 +117,7 @@ def digest(files: Mapping[str, bytes], unreadable: Mapping[str, str]) -> str:
     """SHA-256 over every path and content; lengths keep two files from passing for another two."""
     hashed = hashlib.sha256()
     for kind, entries in (
-        (b"file", {path: content for path, content in files.items()}),
+        (b"file", dict(files)),
         (b"unreadable", {path: _bytes(why) for path, why in unreadable.items()}),
     ):
         for path in sorted(entries):
@@ -128,20 +128,25 @@ def digest(files: Mapping[str, bytes], unreadable: Mapping[str, str]) -> str:
     return hashed.hexdigest()
 
 
-def hook_scripts(files: Mapping[str, bytes]) -> tuple[str, ...]:
-    """Paths below the project that hook commands seem to run: read them too, for they are part of it."""
-    scripts: set[str] = set()
-    for path in _SETTINGS:
-        settings = _object(files.get(path, b"{}"))
-        if not isinstance(settings, dict):
+def scripts(files: Mapping[str, bytes]) -> tuple[str, ...]:
+    """Paths below the project that hooks and servers seem to run: read them too, they are part of it."""
+    found: set[str] = set()
+    for command in _commands(files):
+        for match in _SCRIPT.findall(_PROJECT_DIR.sub("", command)):
+            path = match.removeprefix("./")
+            if path and not path.startswith("/") and ".." not in path.split("/"):
+                found.add(path)
+    return tuple(sorted(found)[:ITEMS_MAX])
+
+
+def _commands(files: Mapping[str, bytes]) -> Iterator[str]:
+    for path in (*_SETTINGS, _SERVERS):
+        parsed = _object(files.get(path, b"{}"))
+        if not isinstance(parsed, dict):
             continue
-        for _, _, command in _hooks(settings):
-            for match in _SCRIPT.findall(_PROJECT_DIR.sub("", command)):
-                script = match.removeprefix("./")
-                names = script.split("/")
-                if script and not script.startswith("/") and ".." not in names:
-                    scripts.add(script)
-    return tuple(sorted(scripts)[:ITEMS_MAX])
+        yield from (command for _, _, command in _hooks(parsed))
+        yield from (_text(value) for name, value in parsed.items() if name in _RUNS)
+        yield from (_command_line(server) for _, server in _servers(parsed))
 
 
 # --- one file --------------------------------------------------------------------------------------
@@ -215,7 +220,7 @@ def _hooks(settings: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
                 command = hook.get("command") if isinstance(hook, dict) else None
                 yield (
                     event,
-                    str(group.get("matcher") or "*"),
+                    _text(group.get("matcher") or "*"),
                     command if isinstance(command, str) else _json(hook),
                 )
 
@@ -228,31 +233,45 @@ def _permissions(permissions: Any) -> Iterator[str]:
         return
     for name, value in permissions.items():
         for item in value if isinstance(value, list) else [value]:
-            yield f"{name} {item if isinstance(item, str) else _json(item)}"
+            yield f"{name} {_text(item)}"
 
 
 def _inspect_servers(path: str, parsed: dict[str, Any], found: _Findings) -> None:
-    servers = parsed.get("mcpServers")
-    if not isinstance(servers, dict):
+    if not isinstance(parsed.get("mcpServers"), dict):
         found.problems.append(f"{path}: has no mcpServers")
-        return
-    for name, server in servers.items():
-        fields = server if isinstance(server, dict) else {}
-        arguments = fields.get("args")
-        words = [fields.get("command"), *(arguments if isinstance(arguments, list) else [])]
-        line = " ".join(str(word) for word in words if word is not None)
-        found.mcp_servers.append(f"{name}: {line or fields.get('url') or _json(server)}")
-        env = fields.get("env")
+    for name, server in _servers(parsed):
+        line = _command_line(server)
+        found.mcp_servers.append(f"{name}: {line or _text(server.get('url') or server)}")
+        env = server.get("env")
         if isinstance(env, dict):
             found.env += [f"{name}: {_variable(key, value)}" for key, value in env.items()]
 
 
+def _servers(parsed: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    servers = parsed.get("mcpServers")
+    for name, server in servers.items() if isinstance(servers, dict) else ():
+        yield name, server if isinstance(server, dict) else {"unknown": server}
+
+
+def _command_line(server: dict[str, Any]) -> str:
+    arguments = server.get("args")
+    words = [server.get("command"), *(arguments if isinstance(arguments, list) else [])]
+    return " ".join(_text(word) for word in words if word is not None)
+
+
 def _variable(name: str, value: Any) -> str:
-    return f"{name}={value}" if _PLACE.search(name.upper()) else name
+    return f"{name}={_text(value)}" if _PLACE.search(name.upper()) else name
 
 
 def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=True)
+    try:
+        return json.dumps(value, ensure_ascii=True)
+    except RecursionError:
+        return "(nested too deeply to be shown)"
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else _json(value)
 
 
 def _bytes(text: str) -> bytes:
