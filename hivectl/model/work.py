@@ -224,6 +224,8 @@ class Execution:
     stop_mode: str | None
     stop_reason: str | None
     stop_by: str | None
+    stop_note: str | None
+    applied_end: int
     deadline_left_ms: int | None
     waiting_since_us: int | None
     waited_us: int

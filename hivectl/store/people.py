@@ -16,7 +16,7 @@ COLUMNS = rows.columns(Approval)
 
 def find(tx: Tx, id_: str) -> Approval:
     """An approval. Raises APPROVAL_NOT_FOUND."""
-    row = tx.one(f"SELECT {COLUMNS} FROM approvals WHERE id = ?", id_)  # noqa: S608  constant text
+    row = tx.one(f"SELECT {COLUMNS} FROM approvals WHERE id = ?", id_)
     if row is None:
         raise HiveError("APPROVAL_NOT_FOUND", f"There is no approval {id_!r}.", details={"id": id_})
     return rows.read(Approval, row)
@@ -26,7 +26,7 @@ def find_request(tx: Tx, execution: str, request: str) -> Approval | None:
     """The approval of Claude's own request id."""
     row = tx.one(
         f"SELECT {COLUMNS} FROM approvals WHERE execution = ? AND request = ?", execution, request
-    )  # noqa: S608
+    )
     return rows.read(Approval, row) if row is not None else None
 
 
@@ -36,7 +36,7 @@ def of_execution(tx: Tx, execution: str, state: ApprovalState) -> list[Approval]
         f"SELECT {COLUMNS} FROM approvals WHERE execution = ? AND state = ? ORDER BY id",
         execution,
         state,
-    )  # noqa: S608
+    )
     return [rows.read(Approval, row) for row in found]
 
 
@@ -169,7 +169,7 @@ MAX_POLICIES = 1000
 
 def policies(tx: Tx) -> list[dict[str, Any]]:
     """All rules in the order they are tried."""
-    found = tx.all(f"SELECT {POLICY_COLUMNS} FROM policies ORDER BY position, id")  # noqa: S608  constant text
+    found = tx.all(f"SELECT {POLICY_COLUMNS} FROM policies ORDER BY position, id")
     return [policy_row(row) for row in found]
 
 
@@ -208,7 +208,7 @@ def add_policy(
         policy["id"], position, policy["action"], policy["tool"], rows.dump(policy["match"]), policy["project"],
         policy["note"], by, tx.now_us,
     )  # fmt: skip
-    row = tx.one(f"SELECT {POLICY_COLUMNS} FROM policies WHERE id = ?", policy["id"])  # noqa: S608  constant text
+    row = tx.one(f"SELECT {POLICY_COLUMNS} FROM policies WHERE id = ?", policy["id"])
     added = policy_row(row)
     tx.emit(
         "system",
@@ -222,7 +222,7 @@ def add_policy(
 
 def remove_policy(tx: Tx, id_: str, *, by: str, request_id: str) -> None:
     """Remove a rule. Raises POLICY_NOT_FOUND."""
-    row = tx.one(f"SELECT {POLICY_COLUMNS} FROM policies WHERE id = ?", id_)  # noqa: S608  constant text
+    row = tx.one(f"SELECT {POLICY_COLUMNS} FROM policies WHERE id = ?", id_)
     if row is None:
         raise HiveError("POLICY_NOT_FOUND", f"There is no policy {id_!r}.")
     tx.run("DELETE FROM policies WHERE id = ?", id_)

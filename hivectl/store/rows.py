@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import sqlite3
-from functools import cache
 from typing import Any, TypeVar
 
 import msgspec
@@ -39,9 +38,13 @@ _ENUMS: dict[tuple[type, str], Any] = {
 }
 
 
-@cache
-def _names(noun: Any) -> tuple[str, ...]:
-    return tuple(field.name for field in dataclasses.fields(noun))
+_names_of: dict[type, tuple[str, ...]] = {}
+
+
+def _names(noun: type) -> tuple[str, ...]:
+    if noun not in _names_of:
+        _names_of[noun] = tuple(field.name for field in dataclasses.fields(noun))
+    return _names_of[noun]
 
 
 def columns(noun: type, table: str = "") -> str:

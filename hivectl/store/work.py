@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from hivectl.kit import failpoint
 from hivectl.model.errors import HiveError
 from hivectl.model.project import Project
 from hivectl.model.work import (
@@ -38,7 +39,7 @@ def find(tx: Tx, ref: str) -> Execution:
     by = "order_id" if ref.startswith("o_") else "id"
     row = tx.one(
         f"SELECT {E_COLUMNS} FROM executions WHERE {by} = ? ORDER BY attempt DESC LIMIT 1", ref
-    )  # noqa: S608
+    )
     if row is None:
         raise HiveError(
             "EXECUTION_NOT_FOUND", f"There is no execution {ref!r}.", details={"execution": ref}
@@ -48,7 +49,7 @@ def find(tx: Tx, ref: str) -> Execution:
 
 def find_order(tx: Tx, id_: str) -> Order:
     """A work order. Raises WORK_ORDER_NOT_FOUND."""
-    row = tx.one(f"SELECT {O_COLUMNS} FROM orders WHERE id = ?", id_)  # noqa: S608  constant text
+    row = tx.one(f"SELECT {O_COLUMNS} FROM orders WHERE id = ?", id_)
     if row is None:
         raise HiveError("WORK_ORDER_NOT_FOUND", f"There is no work order {id_!r}.")
     return rows.read(Order, row)
@@ -63,6 +64,8 @@ class Wish:
     project: Project
     prompt: str
     prompt_uuid: str
+    message: dict[str, Any]
+    """The prompt as an event of the log."""
     session: str
     fork: bool
     options: dict[str, Any]
@@ -120,14 +123,10 @@ def enqueue(tx: Tx, wish: Wish) -> tuple[Execution, bool]:
         "session": wish.session,
         "options": wish.options,
     }
-    tx.emit(
-        project.stream,
-        "execution.created",
-        data,
-        execution=wish.execution,
-        actor=wish.actor,
-        request=wish.request,
-    )
+    who = {"execution": wish.execution, "actor": wish.actor, "request": wish.request}
+    tx.emit(project.stream, "execution.created", data, **who)
+    tx.emit(project.stream, "message", wish.message, **who)
+    failpoint.hit("enqueue_before_commit")
     return find(tx, wish.execution), False
 
 
@@ -172,7 +171,7 @@ def _refresh_head(tx: Tx, lane: str) -> None:
 
 def claim(tx: Tx, *, max_live: int, process: str) -> Execution | None:
     """Take the next work order whose lane is free; None when there is none or the global cap is reached."""
-    live = tx.one(f"SELECT count(*) FROM executions WHERE state IN {LIVE_SQL}")  # noqa: S608  constant text
+    live = tx.one(f"SELECT count(*) FROM executions WHERE state IN {LIVE_SQL}")
     assert live is not None
     if live[0] >= max_live:
         return None
@@ -201,7 +200,7 @@ def move(tx: Tx, execution: Execution, to: ExecutionState, **changes: Any) -> No
         )
     assignments = "".join(f", {name} = ?" for name in changes)
     count = tx.run(
-        f"UPDATE executions SET state = ?{assignments} WHERE id = ? AND state = ?",  # noqa: S608  names from our code
+        f"UPDATE executions SET state = ?{assignments} WHERE id = ? AND state = ?",
         to, *changes.values(), execution.id, execution.state,
     )  # fmt: skip
     if count != 1:
@@ -271,7 +270,7 @@ def note(tx: Tx, id_: str, **changes: Any) -> None:
     if not differing or execution.state in EXECUTION_ENDS:
         return
     assignments = ", ".join(f"{name} = ?" for name in differing)
-    tx.run(f"UPDATE executions SET {assignments} WHERE id = ?", *differing.values(), id_)  # noqa: S608  our names
+    tx.run(f"UPDATE executions SET {assignments} WHERE id = ?", *differing.values(), id_)
     data = {
         "state": execution.state,
         "from": execution.state,
@@ -331,7 +330,7 @@ def go_on(tx: Tx, id_: str) -> Execution:
     return find(tx, id_)
 
 
-def want_stop(tx: Tx, id_: str, *, mode: str, reason: str, by: str) -> Execution:
+def want_stop(tx: Tx, id_: str, *, mode: str, reason: str, by: str, note: str = "") -> Execution:
     """Store that somebody stops it, before anything is done; a pending one is cancelled here and now."""
     execution = find(tx, id_)
     if execution.state is ExecutionState.PENDING:
@@ -339,19 +338,16 @@ def want_stop(tx: Tx, id_: str, *, mode: str, reason: str, by: str) -> Execution
         _refresh_head(tx, execution.lane)
         outcome = {
             "cause": "killed",
-            "message": reason or "cancelled before it started",
+            "message": note or "Cancelled before it started.",
             "ended_us": tx.now_us,
         }
         move(tx, execution, ExecutionState.CANCELLED, stop_by=by, **outcome)
         _emit_end(tx, find(tx, id_), swept=0, actor=by)
     elif execution.state in LIVE_STATES:
         tx.run(
-            "UPDATE executions SET stop_mode = ?, stop_reason = ?, stop_by = ? WHERE id = ?",
-            mode,
-            reason,
-            by,
-            id_,
-        )
+            "UPDATE executions SET stop_mode = ?, stop_reason = ?, stop_by = ?, stop_note = ? WHERE id = ?",
+            mode, reason, by, note, id_,
+        )  # fmt: skip
     return find(tx, id_)
 
 
@@ -433,14 +429,14 @@ def expire_approval(tx: Tx, id_: str) -> None:
 
 def live(tx: Tx) -> list[Execution]:
     """Every execution that has, or is about to get, a process."""
-    found = tx.all(f"SELECT {E_COLUMNS} FROM executions WHERE state IN {LIVE_SQL} ORDER BY id")  # noqa: S608  constants
+    found = tx.all(f"SELECT {E_COLUMNS} FROM executions WHERE state IN {LIVE_SQL} ORDER BY id")
     return [rows.read(Execution, row) for row in found]
 
 
 def of_project(tx: Tx, project: str) -> list[Execution]:
     """What a project executes or has pending, live ones last: a kill cancels the waiting ones first."""
     found = tx.all(
-        f"SELECT {E_COLUMNS} FROM executions WHERE project = ? AND state IN ('pending','starting','running','waiting')"  # noqa: S608
+        f"SELECT {E_COLUMNS} FROM executions WHERE project = ? AND state IN ('pending','starting','running','waiting')"
         " ORDER BY state <> 'pending', id",
         project,
     )
@@ -450,3 +446,29 @@ def of_project(tx: Tx, project: str) -> list[Execution]:
 def forget_keys(tx: Tx, *, older_us: int) -> None:
     """Drop idempotency keys that are too old to count."""
     tx.run("DELETE FROM idempotency WHERE created_us < ?", tx.now_us - older_us)
+
+
+def mark_applied(tx: Tx, id_: str, end_: int) -> None:
+    """The effects of the output up to `end_` are stored."""
+    tx.run(
+        "UPDATE executions SET applied_end = ? WHERE id = ? AND applied_end < ?", end_, id_, end_
+    )
+
+
+def name_session(tx: Tx, id_: str, session: str, model: str | None) -> None:
+    """Claude named the conversation this execution runs in."""
+    tx.run(
+        "UPDATE executions SET session = ?, model = coalesce(?, model) WHERE id = ?",
+        session,
+        model,
+        id_,
+    )
+
+
+def mend_lanes(tx: Tx) -> None:
+    """Make every lane's flag and head agree with its orders: what a start does once."""
+    tx.run(
+        f"UPDATE lanes SET busy = EXISTS (SELECT 1 FROM executions e WHERE e.lane = lanes.lane AND e.state IN {LIVE_SQL})"
+    )
+    for row in tx.all("SELECT lane FROM lanes"):
+        _refresh_head(tx, row["lane"])

@@ -1,0 +1,179 @@
+"""What follows from a batch of Claude's lines, in one transaction.
+
+Reading the same output twice (after a crash between this commit and the log) changes nothing: each effect
+carries the offset of its line, and lines up to the stored offset have had theirs.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from hivectl.kit.ids import make_id
+from hivectl.logic import policy
+from hivectl.model.approval import Approval, ApprovalState
+from hivectl.model.work import Execution
+from hivectl.ports import (
+    ErrorSeen,
+    LimitSeen,
+    MessageSeen,
+    PermissionAsked,
+    PermissionWithdrawn,
+    ResultSeen,
+    RetrySeen,
+    Seen,
+    SessionSeen,
+)
+from hivectl.store import people, projects, work
+from hivectl.store.database import Tx
+
+DENIED_BY_DEFAULT = "No rule allows this, and approval.default is deny."
+
+
+@dataclass(slots=True)
+class Applied:
+    """What the runner has to do after the commit."""
+
+    execution: Execution
+    decided: list[Approval] = field(default_factory=list)
+    """Approvals that a rule has answered."""
+    is_over: bool = False
+    """Claude gave its verdict on our turn: no more input."""
+
+
+def apply_effects(
+    tx: Tx, id_: str, effects: Sequence[tuple[int, Seen]], *, left_ms: int | None, default: str
+) -> Applied:
+    """Store what follows from `effects`, (offset after the line, fact) in order of the output."""
+    execution = work.find(tx, id_)
+    applied = Applied(execution)
+    fresh = [(end, item) for end, item in effects if end > execution.applied_end]
+    for _, item in fresh:
+        _apply(tx, applied, item, left_ms=left_ms, default=default)
+    if effects:
+        work.mark_applied(tx, id_, max(end for end, _ in effects))
+    # A verdict that was stored before a crash still has to close the input.
+    applied.execution = work.find(tx, id_)
+    applied.is_over = applied.execution.verdict is not None
+    return applied
+
+
+def _apply(tx: Tx, applied: Applied, item: Seen, *, left_ms: int | None, default: str) -> None:
+    execution = applied.execution
+    id_ = execution.id
+    match item:
+        case SessionSeen():
+            model = item.model or None
+            work.name_session(tx, id_, item.session, model)
+            projects.see_session(
+                tx, execution.project, item.session,
+                model=model, version=item.version, execution=id_, resumed=execution.resume,
+            )  # fmt: skip
+        case PermissionAsked():
+            _ask(tx, applied, item, left_ms=left_ms, default=default)
+        case PermissionWithdrawn():
+            if known := people.find_request(tx, id_, item.request):
+                people.withdraw(tx, known.id)
+                work.go_on(tx, id_)
+        case ResultSeen():
+            work.store_verdict(tx, id_, asdict(item))
+        case ErrorSeen():
+            work.add_evidence(tx, id_, "errors", asdict(item))
+        case LimitSeen():
+            _limit(tx, execution, item)
+        case RetrySeen():
+            text = f"{item.attempt} of {item.max_retries}: {item.error}, in {item.delay_ms / 1000:.1f} s"
+            work.note(tx, id_, retrying=text)
+        case MessageSeen():
+            work.note(tx, id_, retrying=None)
+        case _:
+            pass
+
+
+def _ask(
+    tx: Tx, applied: Applied, item: PermissionAsked, *, left_ms: int | None, default: str
+) -> None:
+    execution = applied.execution
+    approval = people.request(
+        tx,
+        Approval(
+            id=make_id("a"),
+            execution=execution.id,
+            project=execution.project,
+            request=item.request,
+            kind="question" if item.is_question else "permission",
+            tool=item.tool,
+            input=item.input,
+            description=item.description,
+            suggestions=list(item.suggestions),
+            state=ApprovalState.PENDING,
+            version=1,
+            decision=None,
+            answer=None,
+            message="",
+            decided_by=None,
+            is_delivered=False,
+            created_us=tx.now_us,
+            decided_us=None,
+        ),
+    )
+    if approval.state is not ApprovalState.PENDING:
+        return
+    answer = _answer_by_rule(tx, execution, item, default)
+    if answer is None:
+        work.wait_for_person(tx, execution.id, left_ms=left_ms)
+        return
+    by, said = answer
+    decision = "allow" if said["allow"] else "deny"
+    decided = people.decide(
+        tx,
+        approval.id,
+        version=None,
+        decision=decision,
+        answer=said,
+        message=said.get("message", ""),
+        by=by,
+    )
+    applied.decided.append(decided)
+
+
+def _answer_by_rule(
+    tx: Tx, execution: Execution, item: PermissionAsked, default: str
+) -> tuple[str, dict[str, Any]] | None:
+    project = projects.find(tx, execution.project)
+    rules = [
+        policy.Policy(
+            id=row["id"],
+            action=row["action"],
+            tool=row["tool"],
+            match=row["match"],
+            project=row["project"],
+        )
+        for row in people.policies(tx)
+    ]
+    place = policy.Place(project.id, project.path, os.path.realpath)
+    verdict = policy.decide(rules, item.tool, item.input, is_question=item.is_question, place=place)
+    action, by = verdict.action, f"policy:{verdict.policy_id}"
+    if verdict.policy_id is None:
+        action, by = default, "policy:default"
+        if item.is_question and action == "allow":
+            action = "ask"
+    if action == "allow":
+        return by, {"allow": True, "input": item.input}
+    if action == "deny":
+        message = (
+            DENIED_BY_DEFAULT
+            if verdict.policy_id is None
+            else f"Denied by rule {verdict.policy_id}."
+        )
+        return by, {"allow": False, "message": message}
+    return None
+
+
+def _limit(tx: Tx, execution: Execution, item: LimitSeen) -> None:
+    work.add_evidence(tx, execution.id, "limits", asdict(item))
+    if item.status == "rejected":
+        data = {"kind": item.kind, "resets_at": item.resets_at, "status": item.status}
+        tx.emit(execution.stream, "usage_limit.hit", data, execution=execution.id)

@@ -1,0 +1,245 @@
+"""Live state: which executions have a process now, and who gets the next slot.
+
+The store decides (states, lanes, the claim), the engine acts: it starts a runner for what was claimed,
+passes kills and answers to runners, and keeps no state that a restart would miss.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from hivectl.engine.runner import Runner, World
+from hivectl.kit import failpoint
+from hivectl.kit.ids import make_id
+from hivectl.model.approval import Approval
+from hivectl.model.errors import HiveError
+from hivectl.model.work import EXECUTION_ENDS, LIVE_STATES, Execution, ExecutionState
+from hivectl.ports import StopMode, StopReason
+from hivectl.store import people, work
+from hivectl.store.database import OutboxEvent, Tx
+
+_log = logging.getLogger(__name__)
+
+CLAIM_RETRY_S = 0.5
+STOP_MARGIN_S = 15.0
+"""How much longer than its rungs a stop ladder may take: the sweep, the last output, the commit."""
+
+
+class Engine:
+    """Starts, stops and adopts runners."""
+
+    def __init__(self, world: World) -> None:
+        """Nothing runs before `start`."""
+        self.world = world
+        self.runners: dict[str, Runner] = {}
+        self._wake = asyncio.Event()
+        self.is_draining = False
+        self._waiters: dict[str, set[asyncio.Event]] = {}
+        world.publisher.on_event = self._on_event
+
+    # --- life ---------------------------------------------------------------------------------------
+
+    async def start(self) -> dict[str, int]:
+        """Reconcile what the store knows with what lives, then begin to claim. Returns counts for the log."""
+        await self.world.db.write(work.mend_lanes)
+        live = await self.world.db.write(work.live)
+        known = {execution.process for execution in live}
+        for execution in live:
+            self._launch(execution, is_adopting=True)
+        strays = [process for process in self.world.host.list_processes() if process not in known]
+        if strays:
+            _ = self.world.nursery.start(self._clear_strays(strays), name="strays")
+        _ = self.world.nursery.start(self._claim_loop(), name="claims")
+        self.wake()
+        return {"adopted": len(live), "strays": len(strays)}
+
+    async def _clear_strays(self, processes: list[str]) -> None:
+        """Process directories nobody knows: of executions that have ended, or of a database that was lost."""
+        for process in processes:
+            handle = await self.world.host.adopt(process)
+            if handle is not None and handle.exit is None:
+                _log.warning("ending a process nobody knows", extra={"process": process})
+                await handle.stop(StopMode.KILL, StopReason.SHUTDOWN)
+                await handle.wait_exit()
+            self.world.host.remove(process)
+
+    async def stop(self, *, runs: str, timeout_s: float | None) -> list[str]:
+        """No new work; then leave the runs going, wait for them, or end them. Returns the ids still live."""
+        self.is_draining = True
+        if runs == "kill":
+            for runner in self._live_runners():
+                await self._stop_one(runner, StopMode.TERMINATE, StopReason.SHUTDOWN)
+        if runs in ("kill", "wait"):
+            try:
+                async with asyncio.timeout(timeout_s):
+                    for runner in self._live_runners():
+                        await runner.done.wait()
+            except TimeoutError:
+                _log.warning("runs did not end in time", extra={"live": len(self.runners)})
+        return list(self.runners)
+
+    def _live_runners(self) -> list[Runner]:
+        return list(self.runners.values())
+
+    async def _stop_one(self, runner: Runner, mode: StopMode, reason: StopReason) -> None:
+        await self.world.db.write(
+            lambda tx: work.want_stop(
+                tx, runner.id, mode=mode, reason=reason, by="system", note="The daemon was stopped."
+            )
+        )
+        await runner.stop(mode, reason)
+
+    # --- claims -------------------------------------------------------------------------------------
+
+    def wake(self) -> None:
+        """Something was queued, or a slot or lane became free."""
+        self._wake.set()
+
+    async def _claim_loop(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while not self.is_draining and await self._claim_one():
+                pass
+
+    async def _claim_one(self) -> bool:
+        max_live = self.world.settings().number("execution.max_live")
+        process = make_id("pr")
+        try:
+            execution = await self.world.db.write(
+                lambda tx: work.claim(tx, max_live=max_live, process=process)
+            )
+        except HiveError as exc:
+            _log.error("cannot claim", extra={"code": exc.code, "error": exc.message})
+            await asyncio.sleep(CLAIM_RETRY_S)
+            self.wake()
+            return False
+        if execution is None:
+            return False
+        failpoint.hit("claim_after_commit")
+        self._launch(execution, is_adopting=False)
+        return True
+
+    def _launch(self, execution: Execution, *, is_adopting: bool) -> None:
+        runner = Runner(self.world, execution, is_adopting=is_adopting)
+        self.runners[execution.id] = runner
+        task = self.world.nursery.start(runner.run(), name=f"run of {execution.id}")
+        task.add_done_callback(lambda _task: self._ended_one(execution.id))
+
+    def _ended_one(self, id_: str) -> None:
+        self.runners.pop(id_, None)
+        self.wake()
+
+    # --- commands -----------------------------------------------------------------------------------
+
+    async def submit(self, wish: work.Wish) -> tuple[Execution, bool]:
+        """Accept a prompt; it is durable when this returns. True: the same request had been accepted before."""
+        if self.is_draining:
+            raise HiveError("DRAINING", retry_after_ms=3000)
+        if self.world.publisher.is_blocked:
+            raise HiveError("STORAGE_FULL", retry_after_ms=1000)
+        accepted = await self.world.db.write(lambda tx: work.enqueue(tx, wish))
+        self.wake()
+        return accepted
+
+    async def kill(self, ids: list[str], *, mode: StopMode, by: str, note: str) -> list[Execution]:
+        """Stop executions; returns when each is gone, with how it ended. Raises PROCESS_NOT_FOUND for one that had ended."""
+        runners = []
+        for id_ in ids:
+            execution = await self.world.db.write(
+                partial(_want_stop, id_=id_, mode=mode, by=by, note=note)
+            )
+            if (
+                execution.state in LIVE_STATES
+                and (runner := self.runners.get(execution.id)) is not None
+            ):
+                await runner.stop(mode, StopReason.USER)
+                runners.append(runner)
+        self.wake()
+        await self._wait_gone(runners, mode)
+        return [await self.find(id_) for id_ in ids]
+
+    async def _wait_gone(self, runners: list[Runner], mode: StopMode) -> None:
+        settings = self.world.settings()
+        rungs = {
+            StopMode.KILL: (),
+            StopMode.INTERRUPT: ("execution.interrupt_s",),
+            StopMode.TERMINATE: ("execution.interrupt_s", "execution.close_s", "execution.term_s"),
+        }[mode]
+        margin = 0.0 if mode is StopMode.INTERRUPT else STOP_MARGIN_S
+        limit = sum(settings.seconds(key) for key in rungs) + margin
+        try:
+            async with asyncio.timeout(limit):
+                for runner in runners:
+                    await runner.done.wait()
+        except TimeoutError:
+            _log.warning("a stop takes longer than it may", extra={"limit_s": limit, "mode": mode})
+
+    async def decide(self, decide: Callable[[Tx], Approval]) -> Approval:
+        """Store a decision, then let Claude hear it."""
+        decided = await self.world.db.write(lambda tx: _decide(tx, decide))
+        if (runner := self.runners.get(decided.execution)) is not None:
+            await runner.deliver(decided)
+        return decided
+
+    async def wait(self, ref: str, *, timeout_s: float | None, or_waiting: bool) -> Execution:
+        """Return when the execution (or the work order's last attempt) has ended. Raises WAIT_TIMEOUT."""
+        changed = asyncio.Event()
+        execution = await self.find(ref)
+        waiters = self._waiters.setdefault(execution.id, set())
+        waiters.add(changed)
+        try:
+            async with asyncio.timeout(timeout_s):
+                while True:
+                    changed.clear()
+                    execution = await self.find(ref)
+                    is_over = execution.state in EXECUTION_ENDS
+                    if is_over or (or_waiting and execution.state is ExecutionState.WAITING):
+                        return execution
+                    await changed.wait()
+        except TimeoutError:
+            raise HiveError(
+                "WAIT_TIMEOUT",
+                f"Execution {execution.id} was still {execution.state} after {timeout_s:g} s.",
+                details={"execution": execution.id, "state": execution.state},
+            ) from None
+        finally:
+            waiters.discard(changed)
+            if not waiters:
+                self._waiters.pop(execution.id, None)
+
+    async def find(self, ref: str) -> Execution:
+        """An execution as stored. Raises EXECUTION_NOT_FOUND."""
+        return await self.world.db.write(lambda tx: work.find(tx, ref))
+
+    def _on_event(self, event: OutboxEvent) -> None:
+        if event.execution is not None and event.type.startswith("execution."):
+            for changed in self._waiters.get(event.execution, ()):
+                changed.set()
+
+
+def _want_stop(tx: Tx, id_: str, **how: Any) -> Execution:
+    execution = work.find(tx, id_)
+    if execution.state in EXECUTION_ENDS:
+        raise HiveError(
+            "PROCESS_NOT_FOUND",
+            f"Execution {execution.id} has ended already ({execution.state}).",
+            details={"execution": execution.id, "state": execution.state},
+        )
+    return work.want_stop(tx, execution.id, reason=StopReason.USER, **how)
+
+
+def _decide(tx: Tx, decide: Callable[[Tx], Approval]) -> Approval:
+    decided = decide(tx)
+    if decided.answer and decided.answer.get("interrupt"):
+        # The turn ends with it: the execution was stopped by whoever denied, and says so.
+        work.want_stop(
+            tx, decided.execution, mode=StopMode.INTERRUPT, reason=StopReason.USER, by=decided.decided_by or "",
+            note=decided.message,
+        )  # fmt: skip
+    work.go_on(tx, decided.execution)
+    return people.find(tx, decided.id)

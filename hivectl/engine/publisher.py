@@ -1,0 +1,204 @@
+"""From commit to log to eyes: the one place where events and messages get their sequence number.
+
+Called by the store on the event loop after each commit, in commit order, and by runners for what Claude
+says. When the log cannot be written (disk full) what was committed waits here in order, and nothing of
+the stream is shown before it; the outbox keeps it if the daemon dies meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from hivectl.engine.bus import Bus
+from hivectl.journal.record import Draft
+from hivectl.journal.writer import Journal
+from hivectl.kit import failpoint
+from hivectl.kit.aio import Nursery
+from hivectl.store.database import Database, OutboxEvent, Tx
+
+_log = logging.getLogger(__name__)
+
+RETRY_S = 0.5
+"""How often a log that could not be written is tried again."""
+TRIM_S = 1.0
+"""How long after an event its outbox row is removed, once the log is synced."""
+
+_FAILPOINTS = {
+    "execution.created": "enqueue_after_commit",
+    "execution.ended": "end_after_commit",
+    "approval.requested": "approval_after_commit",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Companion:
+    """Messages that belong before the events of the same commit."""
+
+    stream: str
+    drafts: Sequence[Draft]
+
+
+class Publisher:
+    """Appends to the journal and tells the bus; keeps order when the disk is full."""
+
+    def __init__(self, journal: Journal, bus: Bus, nursery: Nursery) -> None:
+        """`attach` must follow before anything is committed."""
+        self._journal = journal
+        self._bus = bus
+        self._nursery = nursery
+        self._db: Database | None = None
+        self._held: dict[str, list[Draft]] = {}
+        self._clear = asyncio.Event()
+        self._clear.set()
+        self._appended = 0
+        self._touched: set[str] = set()
+        self._trim: asyncio.TimerHandle | None = None
+        self._is_closed = False
+        self.on_event: Callable[[OutboxEvent], None] = lambda _event: None
+
+    def attach(self, db: Database) -> None:
+        """Hear of every commit of `db`."""
+        self._db = db
+        db.on_commit = self._on_commit
+
+    async def recover(self) -> int:
+        """Append what was committed but did not reach the log before the last end. Returns how many."""
+        assert self._db is not None
+        missing = 0
+        for row in await self._db.all("SELECT * FROM outbox ORDER BY id"):
+            log = self._journal.open(row["stream"])
+            self._appended = row["id"]
+            self._touched.add(row["stream"])
+            if row["id"] > log.last_outbox:
+                names = (
+                    "id",
+                    "stream",
+                    "ts",
+                    "type",
+                    "data",
+                    "execution",
+                    "session",
+                    "request",
+                    "actor",
+                )
+                self.append(row["stream"], [_draft(OutboxEvent(*(row[name] for name in names)))])
+                missing += 1
+        self._schedule_trim()
+        return missing
+
+    @property
+    def is_blocked(self) -> bool:
+        """Whether some log cannot be written at the moment."""
+        return bool(self._held)
+
+    def append(self, stream: str, drafts: Sequence[Draft]) -> bool:
+        """Number, write and announce. False when the log could not be written: then it happens later."""
+        if not drafts:
+            return True
+        if (held := self._held.get(stream)) is not None:
+            held.extend(drafts)
+            return False
+        if not self._write(stream, drafts):
+            self._held[stream] = list(drafts)
+            self._clear.clear()
+            _ = self._nursery.start(self._retry(stream), name=f"log of {stream}")
+            return False
+        return True
+
+    async def wait_clear(self, stream: str) -> None:
+        """Return when nothing of the stream is held: a reader of output must not run ahead of a full disk."""
+        while stream in self._held:
+            await self._clear.wait()
+            if stream in self._held:
+                await asyncio.sleep(RETRY_S)
+
+    def position(self, stream: str) -> tuple[str, int]:
+        """Epoch and newest sequence number of a stream."""
+        log = self._journal.open(stream)
+        return log.epoch, log.last_seq
+
+    async def close(self) -> None:
+        """Remove what the log has from the outbox."""
+        self._is_closed = True
+        if self._trim is not None:
+            self._trim.cancel()
+        if self._db is not None and self._touched:
+            await self._trim_outbox()
+
+    def _on_commit(self, companion: Companion | None, events: list[OutboxEvent]) -> None:
+        for event in events:
+            if (name := _FAILPOINTS.get(event.type)) is not None:
+                failpoint.hit(name)
+        batches: dict[str, list[Draft]] = {}
+        if companion is not None:
+            batches[companion.stream] = list(companion.drafts)
+        for event in events:
+            batches.setdefault(event.stream, []).append(_draft(event))
+        for stream, drafts in batches.items():
+            self.append(stream, drafts)
+        for event in events:
+            self.on_event(event)
+        if events:
+            self._appended = events[-1].id
+            self._touched.update(event.stream for event in events)
+            self._schedule_trim()
+
+    def _write(self, stream: str, drafts: Sequence[Draft]) -> bool:
+        try:
+            self._journal.open(stream).append(drafts)
+        except OSError as exc:
+            _log.error("log cannot be written", extra={"stream": stream, "error": str(exc)})
+            return False
+        self._bus.notify(stream)
+        return True
+
+    async def _retry(self, stream: str) -> None:
+        while stream in self._held:
+            await asyncio.sleep(RETRY_S)
+            drafts = self._held[stream]
+            if self._write(stream, drafts):
+                # What was added to the list meanwhile was written with it: the list is the same object.
+                del self._held[stream]
+        _log.info("log is written again", extra={"stream": stream})
+        if not self._held:
+            self._clear.set()
+
+    def _schedule_trim(self) -> None:
+        if self._trim is None and not self._is_closed:
+            self._trim = asyncio.get_running_loop().call_later(TRIM_S, self._start_trim)
+
+    def _start_trim(self) -> None:
+        self._trim = None
+        if not self._is_closed:
+            _ = self._nursery.start(self._trim_outbox(), name="outbox")
+
+    async def _trim_outbox(self) -> None:
+        assert self._db is not None
+        upto, streams = self._appended, list(self._touched)
+        held = [draft.ob for drafts in self._held.values() for draft in drafts if draft.ob]
+        if held:
+            upto = min(held) - 1
+        self._touched.clear()
+        for stream in streams:
+            await self._journal.open(stream).sync()
+        await self._db.write(lambda tx: _forget(tx, upto))
+
+
+def _forget(tx: Tx, upto: int) -> None:
+    tx.run("DELETE FROM outbox WHERE id <= ?", upto)
+
+
+def _draft(event: OutboxEvent) -> Draft:
+    return Draft(
+        event.type,
+        event.data,
+        event.ts,
+        event.execution,
+        event.session,
+        event.request,
+        event.actor,
+        ob=event.id,
+    )
