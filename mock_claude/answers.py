@@ -10,9 +10,8 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from mock_claude import failures, machine, scenario, structured
+from mock_claude import catalog, failures, machine, scenario, structured
 from mock_claude.calls import Call, Outcome
-from mock_claude.cli import Interrupted
 from mock_claude.machine import Json
 
 if TYPE_CHECKING:
@@ -114,6 +113,7 @@ def _play(turn: "Turn", script: Script, step: Json) -> None:
         thought = step["think"] if isinstance(step["think"], str) else "Let me think about it."
         turn.speech.think(thought, delay_s)
     _speak_and_act(turn, script, step)
+    _near_limit(turn, script, step)
     if step.get("hang") == "end":
         turn.speech.end("end_turn")
         turn.cli.wait(None)
@@ -165,14 +165,25 @@ def _meet_trouble(turn: "Turn", step: Json) -> None:
             _tell_limit(turn, info)
             trimmed = {key: value for key, value in info.items() if key != "unifiedWindows"}
             turn.fail(failures.limit_trouble(info), api_error_params={"rate_limit_info": trimmed})
-        turn.speech.text(step.get("text") or "Hello!", 0)
-        turn.needs_answer = False
-        _tell_limit(turn, info)
-    if step.get("error"):
-        trouble = failures.understand(step["error"], turn.speech.model, step.get("retries"))
-        retry(turn, trouble, step.get("retry_delay_ms"))
-        if not trouble.recovers:
+    given = step.get("error")
+    if not given and not catalog.is_known_model(turn.speech.model):
+        fields = {"model": turn.speech.model, "query_source": "sdk"}
+        machine.complain(f"[claude-code:unrecognized_model] {json.dumps(fields)}")
+        given = "404"
+    if given:
+        trouble = failures.understand(given, turn.speech.model, step.get("retries"))
+        if not retry(turn, trouble, step.get("retry_delay_ms")) and not trouble.recovers:
             turn.fail(trouble)
+
+
+def _near_limit(turn: "Turn", script: Script, step: Json) -> None:
+    """Warnings about a limit come after the answer."""
+    given = step.get("limit")
+    if given in ("warning", "allowed"):
+        if turn.needs_answer:
+            turn.speech.text(default_text(turn, script), 0)
+            turn.needs_answer = False
+        _tell_limit(turn, failures.limit_info(given, float(step.get("resets_in_s", 3600))))
 
 
 def _tell_limit(turn: "Turn", info: Json) -> None:
@@ -181,10 +192,14 @@ def _tell_limit(turn: "Turn", info: Json) -> None:
     cli.emit({**event, "uuid": cli.ids.uuid(), "session_id": cli.session.id})
 
 
-def retry(turn: "Turn", trouble: failures.Trouble, delay_ms: object) -> None:
-    """Announce and wait out the retries; a fallback model takes over after the second."""
+def retry(turn: "Turn", trouble: failures.Trouble, delay_ms: object) -> bool:
+    """Announce and wait out the retries; whether a fallback model took over after the second."""
     cli = turn.cli
+    fallback = cli.options.value("fallback-model").partition(",")[0]
     for attempt in range(1, trouble.retries + 1):
+        if attempt == 3 and fallback and trouble.failure.status == 529:
+            _fall_back(turn, catalog.resolve_model(fallback))
+            return True
         wait_ms = failures.retry_delay_ms(attempt, cli.ids.number())
         if isinstance(delay_ms, int | float):
             wait_ms = int(delay_ms)
@@ -197,6 +212,20 @@ def retry(turn: "Turn", trouble: failures.Trouble, delay_ms: object) -> None:
             error=trouble.failure.retry_error,
         )
         cli.wait(wait_ms / 1000)
+    return False
+
+
+def _fall_back(turn: "Turn", model: str) -> None:
+    before = turn.speech.model
+    turn.speech.model = model
+    names = [catalog.LABELS[catalog.family(name)] for name in (model, before)]
+    turn.cli.system(
+        "model_fallback",
+        trigger="overloaded",
+        original_model=before,
+        fallback_model=model,
+        content=f"Switched to {names[0]} due to high demand for {names[1]}",
+    )
 
 
 # -- texts and tools
@@ -343,4 +372,3 @@ def run_agent(turn: "Turn", call: Call) -> Outcome:
 
 
 TURN_TOOLS: dict[str, Callable[["Turn", Call], Outcome]] = {"Agent": run_agent}
-__all__ = ["Interrupted", "Script", "perform", "prepare"]

@@ -98,6 +98,7 @@ class Cli:
         self.directories: list[str] = []
         self.mcp_servers: list[Json] = []
         self.mcp_tools: list[Json] = []
+        self.mcp: dict[str, object] = {}
         self.hooks: Json = {}
         self.command_hooks: dict[str, list[Json]] = {}
         self.run_command_hooks: Callable[[Cli, str, Json, str], Json] = lambda *_: {}
@@ -111,12 +112,14 @@ class Cli:
         self.is_interrupted = False
         self.interrupt_is_ignored = False
         self.eof_is_ignored = False
+        self.is_recorded = False
         self.turn_count = 0
         self.result_count = 0
         self.exit_code = 0
         self.forced_exit_code: int | None = None
         self.last_words = b""
         self.collected: list[Json] = []
+        self.held: list[Json] = []
         self._pending: list[str] = []
         self._replies: dict[str, Json] = {}
 

@@ -6,7 +6,6 @@ import select
 
 from mock_claude import (
     answers,
-    background,
     control,
     events,
     ids,
@@ -240,6 +239,7 @@ def begin(cli: Cli, turn: Turn) -> None:
 def run_text(cli: Cli) -> None:
     """One prompt, its turn, and the turns of finished background work."""
     message = Message(read_prompt(cli))
+    record_start(cli, message.text)
     run_turn(cli, Start([message]))
     while cli.background:
         _mind_background(cli)
@@ -247,7 +247,13 @@ def run_text(cli: Cli) -> None:
 
 def run_stream(cli: Cli) -> None:
     """Turn after turn until stdin has ended and nothing is left to do."""
-    cli.wire.listen(cli.take_line)
+
+    def take_first(raw: bytes) -> None:
+        record_start(cli, raw.decode("utf-8", "replace"))
+        cli.wire.on_line = cli.take_line
+        cli.take_line(raw)
+
+    cli.wire.listen(take_first)
     while True:
         if cli.deferred:
             _answer_deferred(cli)
@@ -326,6 +332,8 @@ def run(cli: Cli) -> int:
     except Fatal as fatal:
         machine.complain(str(fatal))
         cli.exit_code = 1
+    finally:
+        record_start(cli, None)
     for task in list(cli.background):
         task.stop(cli)
     cli.save_totals()
@@ -345,23 +353,21 @@ def _end_by_signal(cli: Cli, number: int) -> int:
     return 0 if number == SIGINT else 128 + number
 
 
-def record_start(cli: Cli, first: bytes | None = None) -> None:
-    """Append a line about this start to the file named by MOCK_CLAUDE_RECORD."""
+def record_start(cli: Cli, first: str | None) -> None:
+    """Append a line about this start to the file named by MOCK_CLAUDE_RECORD, once."""
     path = machine.env("MOCK_CLAUDE_RECORD")
-    if not path:
+    if not path or cli.is_recorded:
         return
+    cli.is_recorded = True
     line = {
         "pid": os.getpid(),
         "argv": cli.argv,
         "cwd": cli.cwd,
         "env": sorted(machine.ENV),
-        "first_stdin": None if first is None else first.decode("utf-8", "replace"),
+        "first_stdin": first,
     }
     try:
         with open(path, "a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
     except OSError as error:
         machine.complain(f"mock_claude: cannot record: {error}")
-
-
-__all__ = ["background", "run"]

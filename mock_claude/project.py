@@ -205,6 +205,3 @@ def _is_denied(cli: Cli, path: str) -> bool:
         for rule in cli.rules["deny"]
         for asked in (call, real)
     )
-
-
-__all__ = ["attach", "load", "run_hooks"]

@@ -2,7 +2,7 @@
 
 import os
 
-from mock_claude import catalog, control, flags, ids, machine, project, wire
+from mock_claude import catalog, control, flags, ids, machine, mcp, project, wire
 from mock_claude.cli import Cli
 from mock_claude.flags import Options
 
@@ -26,11 +26,19 @@ def build(options: Options, argv: list[str]) -> Cli:
     cli.directories = [path for path in given if os.path.isdir(path)]
     project.load(cli)
     cli.run_command_hooks = project.run_hooks
+    cli.on_initialize = _connect_host_servers
     cli.on_first_turn = _greet
     return cli
 
 
+def _connect_host_servers(cli: Cli) -> None:
+    if mcp.wanted(cli):
+        mcp.connect(cli, in_host=True)
+
+
 def _greet(cli: Cli) -> None:
+    if mcp.wanted(cli):
+        mcp.connect(cli, in_host=False)
     how = "resume" if cli.options.has("resume") or cli.options.has("continue") else "startup"
     cli.hook("SessionStart", {"source": how})
 

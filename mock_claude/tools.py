@@ -236,8 +236,12 @@ def run_enter_plan(cli: Cli, _call: Call) -> Outcome:
     return Outcome("Entered plan mode.", {"message": "Entered plan mode."})
 
 
-def run_nothing(_cli: Cli, call: Call) -> Outcome:
-    """Tools that the mock knows by name only."""
+def run_other(cli: Cli, call: Call) -> Outcome:
+    """Tools of MCP servers, and tools that the mock knows by name only."""
+    if call.name.startswith("mcp__"):
+        from mock_claude import mcp
+
+        return mcp.call(cli, call.name, call.input)
     return Outcome(f"{call.name} completed", f"{call.name} completed")
 
 

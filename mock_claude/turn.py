@@ -49,6 +49,7 @@ class Turn:
         self.needs_answer = True
         self.in_tool = False
         self.is_aborted_quietly = False
+        self.holds_result = False  # until background agents have reported
         self.speech.before = self.before_call
 
     @property
@@ -177,7 +178,7 @@ class Turn:
         return outcome
 
     def _run(self, call: Call) -> Outcome:
-        runner = tools.RUNNERS.get(call.name, tools.run_nothing)
+        runner = tools.RUNNERS.get(call.name, tools.run_other)
         if call.name in answers.TURN_TOOLS:
             return answers.TURN_TOOLS[call.name](self, call)
         try:
@@ -259,9 +260,14 @@ class Turn:
         if self.uuids:
             result["user_message_uuid"] = self.uuids[-1]
             result["user_message_uuids"] = self.uuids
-        cli.emit(result)
         cli.result_count += 1
         cli.exit_code = int(is_error)
+        if self.holds_result:
+            cli.held.append(result)
+            return
+        held, cli.held = cli.held, []
+        for event in (*held, result):
+            cli.emit(event)
 
     def _timing(self) -> Json:
         ttft = self.speech.ttft_ms or 1
