@@ -1,1 +1,1 @@
-"""Messages of record: rotated JSONL segments, one dense sequence per stream."""
+"""The log of record: one append-only, densely numbered stream of JSON lines per home stream."""

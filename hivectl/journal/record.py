@@ -1,0 +1,202 @@
+"""The line format of the journal: what a record is, and how its bytes are made and read.
+
+A line is one JSON object. The caller's `data` is spliced in unchanged, never decoded and encoded again,
+and stands last, so that the envelope can be read without touching it. Lines that start with `{"hdr":`
+are snapshots of the writer's state; they are no records and have no sequence number.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+FORMAT_VERSION = 1
+HEADER_PREFIX = b'{"hdr":'
+_SEQ_START = len(b'{"seq":')
+_CACHED_ENVELOPES = 512
+_ENVELOPE = re.compile(rb'\{"seq":\d+,"ts":(\d+),')
+
+
+class Source(msgspec.Struct, array_like=True, frozen=True):
+    """Where a record was read from: what makes ingestion exactly-once."""
+
+    process: str
+    spool: str
+    """`o` for standard output, `e` for standard error."""
+    end: int
+    """Offset in the spool after the bytes of this record."""
+
+
+class Record(msgspec.Struct, omit_defaults=True, frozen=True):
+    """One line on disk."""
+
+    seq: int
+    ts: int
+    """Microseconds since the epoch."""
+    type: str
+    data: msgspec.Raw = msgspec.Raw(b"{}")
+    execution: str | None = None
+    session: str | None = None
+    request: str | None = None
+    actor: str | None = None
+    ob: int = 0
+    """Outbox id of the state change this record tells of; 0 = none."""
+    src: Source | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A record that has no number yet.
+
+    `data` must be one JSON object in valid UTF-8 without a line break; it is written as it is."""
+
+    type: str
+    data: bytes
+    ts: int
+    execution: str | None = None
+    session: str | None = None
+    request: str | None = None
+    actor: str | None = None
+    ob: int = 0
+    src: Source | None = None
+
+
+class Header(msgspec.Struct, omit_defaults=True, frozen=True):
+    """The writer's state after record `seq`: first line of each segment, repeated within it."""
+
+    v: int
+    stream: str
+    epoch: str
+    boot: str
+    seq: int
+    """Last record before this line; 0 = none."""
+    ts: int
+    """When this line was written, microseconds."""
+    top: int = 0
+    """Highest `ts` of any record so far: what makes searching by time exact when the clock jumped."""
+    ob: int = 0
+    src: tuple[Source, ...] = ()
+    closed: bool = False
+    """Written by an orderly close, as the last line."""
+
+
+class _HeaderLine(msgspec.Struct, frozen=True):
+    hdr: msgspec.Raw
+    crc: int
+
+
+_records = msgspec.json.Decoder(Record)
+_header_lines = msgspec.json.Decoder(_HeaderLine)
+_headers = msgspec.json.Decoder(Header)
+_encoder = msgspec.json.Encoder()
+
+
+def decode_record(line: bytes) -> Record:
+    """The record of a line, without its line break. Raises ValueError."""
+    return _records.decode(line)
+
+
+def decode_header(line: bytes) -> Header:
+    """The snapshot of a line. Raises ValueError, also when its checksum does not fit."""
+    parsed = _header_lines.decode(line)
+    if zlib.crc32(parsed.hdr) != parsed.crc:
+        raise ValueError("snapshot is damaged")
+    return _headers.decode(parsed.hdr)
+
+
+def encode_header(header: Header) -> bytes:
+    """The line of a snapshot, with its line break."""
+    body = _encoder.encode(header)
+    return b'%b%b,"crc":%d}\n' % (HEADER_PREFIX, body, zlib.crc32(body))
+
+
+def is_header(line: bytes) -> bool:
+    """Whether the line is a snapshot and no record."""
+    return line.startswith(HEADER_PREFIX)
+
+
+def seq_of(line: bytes) -> int:
+    """The number of a record's line, read without decoding it; 0 when it is no record."""
+    if not line.startswith(b'{"seq":'):
+        return 0
+    digits = line[_SEQ_START : line.find(b",", _SEQ_START, _SEQ_START + 24)]
+    return int(digits) if digits.isdigit() else 0
+
+
+def ts_of(line: bytes) -> int:
+    """The time of a record's line, read without decoding it; -1 when it is no record."""
+    found = _ENVELOPE.match(line)
+    return int(found[1]) if found else -1
+
+
+def is_record(line: bytes) -> bool:
+    """Whether the line can be read to its last character."""
+    try:
+        line.decode()  # the decoder does not look at the characters of what it skips
+        _records.decode(line)
+    except ValueError:
+        return False
+    return True
+
+
+class LineBuilder:
+    """Makes lines of drafts; what repeats from draft to draft is encoded once."""
+
+    def __init__(self) -> None:
+        self._envelopes: dict[tuple[str | None, ...], bytes] = {}
+
+    def build(self, drafts: Sequence[Draft], seq: int) -> list[bytes]:
+        """Lines (without line breaks) of `drafts`, numbered from `seq` on."""
+        known = self._envelopes
+        lines: list[bytes] = []
+        add = lines.append
+        for draft in drafts:
+            src = draft.src
+            key: tuple[str | None, ...]
+            if src is None:
+                key = (draft.type, draft.execution, draft.session, draft.request, draft.actor)
+            else:
+                key = (
+                    draft.type,
+                    draft.execution,
+                    draft.session,
+                    draft.request,
+                    draft.actor,
+                    src.process,
+                    src.spool,
+                )
+            envelope = known.get(key)
+            if envelope is None:
+                envelope = self._encode_envelope(key)
+            data = draft.data
+            assert b"\n" not in data, "a record is one line"
+            if draft.ob:
+                envelope = b'"ob":%d,%b' % (draft.ob, envelope)
+            if src is None:
+                add(b'{"seq":%d,"ts":%d,%b"data":%b}' % (seq, draft.ts, envelope, data))
+            else:
+                add(
+                    b'{"seq":%d,"ts":%d,%b%d],"data":%b}' % (seq, draft.ts, envelope, src.end, data)
+                )
+            seq += 1
+        return lines
+
+    def _encode_envelope(self, key: tuple[str | None, ...]) -> bytes:
+        parts = [
+            b'"%b":%b,' % (name, _encoder.encode(value))
+            for name, value in zip(
+                (b"type", b"execution", b"session", b"request", b"actor"), key, strict=False
+            )
+            if value is not None
+        ]
+        if len(key) > 5:
+            parts.append(b'"src":[%b,%b,' % (_encoder.encode(key[5]), _encoder.encode(key[6])))
+        envelope = b"".join(parts)
+        if len(self._envelopes) >= _CACHED_ENVELOPES:
+            self._envelopes.clear()
+        self._envelopes[key] = envelope
+        return envelope

@@ -1,0 +1,234 @@
+"""Reading one segment, plain or sealed, from any thread: opened read-only, no state is shared.
+
+A segment is named by the number of its first record. Readers prefer the plain file; while a segment is
+being sealed both exist, and an open file stays readable when retention removes it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+from hivectl.journal import index, record
+from hivectl.journal.disk import open_read
+from hivectl.journal.frames import FrameFile
+from hivectl.journal.record import HEADER_PREFIX, is_header, seq_of
+
+PLAIN = ".jsonl"
+SEALED = ".jsonl.zst"
+INDEX = ".idx"
+BLOBS = "blobs"
+LAST_SEQ = 10**16 - 1
+_FIRST_READ = 64 * 1024
+_LARGEST_READ = 1024 * 1024
+
+
+def segment_path(directory: Path, first_seq: int, ending: str = PLAIN) -> Path:
+    """The file of the segment that starts with `first_seq`."""
+    return directory / f"{first_seq:016d}{ending}"
+
+
+def first_seq_of(name: str) -> int:
+    """The number in a segment's file name; 0 when it is none."""
+    digits = name[:16]
+    is_segment = name[16:] in {PLAIN, SEALED} and digits.isascii() and digits.isdigit()
+    return int(digits) if is_segment else 0
+
+
+def list_segments(directory: Path) -> tuple[dict[int, int], int]:
+    """Segments by first number with their bytes on disk (index and torn parts included), and the bytes
+    of blobs. Raises OSError."""
+    sizes: dict[int, int] = {}
+    beside: list[tuple[int, int]] = []
+    blob_bytes = 0
+    with os.scandir(directory) as found:
+        for item in found:
+            if item.name == BLOBS:
+                with os.scandir(item.path) as blobs:
+                    blob_bytes = sum(blob.stat(follow_symlinks=False).st_size for blob in blobs)
+            elif first := first_seq_of(item.name):
+                sizes[first] = sizes.get(first, 0) + item.stat(follow_symlinks=False).st_size
+            elif item.name[:16].isdigit():
+                beside.append((int(item.name[:16]), item.stat(follow_symlinks=False).st_size))
+    for first, size in beside:
+        if first in sizes:
+            sizes[first] += size
+    return sizes, blob_bytes
+
+
+class _Bytes(Protocol):
+    size: int
+    is_damaged: bool
+
+    def read(self, offset: int, length: int) -> bytes: ...
+
+    def close(self) -> None: ...
+
+
+class _PlainFile:
+    is_damaged = False
+
+    def __init__(self, fd: int, size: int | None) -> None:
+        self._fd = fd
+        self.size = os.fstat(fd).st_size if size is None else size
+
+    def read(self, offset: int, length: int) -> bytes:
+        return os.pread(self._fd, max(0, min(length, self.size - offset)), offset)
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
+class SegmentReader:
+    """One open segment. Not to be shared by threads."""
+
+    def __init__(self, directory: Path, first_seq: int, *, size: int | None = None) -> None:
+        """Open the segment; `size` bounds what is read of one that is still being written.
+
+        Raises FileNotFoundError when retention has removed it, OSError (DamagedSegmentError) when it
+        cannot be read."""
+        self.first_seq = first_seq
+        self._directory = directory
+        self._data = self._open(size)
+        self.size = self._data.size
+        self._index = -1
+        self._entries = 0
+
+    def _open(self, size: int | None) -> _Bytes:
+        plain = segment_path(self._directory, self.first_seq)
+        try:
+            return _PlainFile(open_read(plain), size)
+        except FileNotFoundError:
+            return FrameFile(open_read(segment_path(self._directory, self.first_seq, SEALED)))
+
+    def __enter__(self) -> SegmentReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the files."""
+        self._data.close()
+        if self._index >= 0:
+            os.close(self._index)
+            self._index = -1
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Bytes of the plain text."""
+        return self._data.read(offset, length)
+
+    # --- the index -------------------------------------------------------------------------------
+
+    def _open_index(self) -> None:
+        try:
+            self._index = open_read(segment_path(self._directory, self.first_seq, INDEX))
+        except FileNotFoundError:
+            return
+        self._entries = os.fstat(self._index).st_size // index.ENTRY_BYTES
+
+    def entry(self, number: int) -> index.Entry | None:
+        """A final entry of the index whose block lies in the data; None when it is none such."""
+        found = index.unpack(os.pread(self._index, index.ENTRY_BYTES, number * index.ENTRY_BYTES))
+        return found if found and found.is_final and found.end <= self.size else None
+
+    def _search(self, *, seq: int = 0, top: int = 0) -> index.Entry | None:
+        """The last entry that starts at or before `seq`, or whose times all lie before `top`.
+
+        None when there is none such, or none can be found because the index is damaged: then the
+        reader starts further ahead, at worst at the segment's start, and only loses time."""
+        if self._index < 0:
+            self._open_index()
+        low, high = 0, self._entries
+        best: index.Entry | None = None
+        while low < high:
+            middle = (low + high) // 2
+            entry = self.entry(middle)
+            if entry is not None and (entry.seq <= seq if seq else entry.top < top):
+                best, low = entry, middle + 1
+            else:
+                high = middle
+        return best
+
+    def last_top(self) -> int:
+        """Highest time up to the end of the last indexed block; 0 when there is no index."""
+        entry = self._search(top=1 << 63)
+        return entry.top if entry else 0
+
+    def start_of(self, seq: int) -> int:
+        """Offset of a line start at or before record `seq`, near it where the index helps."""
+        entry = self._search(seq=seq)
+        return entry.offset if entry and self._is_line_start(entry) else 0
+
+    def start_of_time(self, ts: int) -> int:
+        """Offset of a line start before which all records are older than `ts`."""
+        entry = self._search(top=ts)
+        return entry.end if entry and self._is_line_start(entry) else 0
+
+    def _is_line_start(self, entry: index.Entry) -> bool:
+        head = self.read(entry.offset, 32)
+        return head.startswith(HEADER_PREFIX) or seq_of(head) == entry.seq
+
+    # --- lines -----------------------------------------------------------------------------------
+
+    def chunks(self, offset: int) -> Iterator[bytes]:
+        """Whole lines from `offset` (a line's start) on, in growing chunks that end with a break.
+
+        What follows the last line break of the segment is not shown."""
+        length = _FIRST_READ
+        rest: list[bytes] = []
+        while data := self.read(offset, length):
+            offset += len(data)
+            length = min(length * 4, _LARGEST_READ)
+            cut = data.rfind(b"\n") + 1
+            if not cut:
+                rest.append(data)
+                continue
+            rest.append(data[:cut])
+            yield b"".join(rest)
+            rest = [data[cut:]] if cut < len(data) else []
+
+    def lines(self, seq: int, count: int, *, max_bytes: int) -> tuple[list[bytes], bool]:
+        """At most `count` record lines from `seq` on, and whether `max_bytes` cut them short.
+
+        The first line is given however long it is. Lines that are no records (damage) are left out."""
+        found: list[bytes] = []
+        room = max_bytes
+        for chunk in self.chunks(self.start_of(seq)):
+            for line in pick_lines(chunk, seq, count - len(found)):
+                if self._data.is_damaged and not record.is_record(line):
+                    continue
+                room -= len(line)
+                if room < 0 and found:
+                    return found, True
+                found.append(line)
+            if len(found) >= count:
+                break
+            if room <= 0 and found:
+                return found, True
+        return found, False
+
+
+def pick_lines(chunk: bytes, seq: int, count: int) -> list[bytes]:
+    """Of the lines of `chunk`, at most `count` records numbered `seq` or later."""
+    lines = chunk.split(b"\n")
+    lines.pop()
+    if not chunk.startswith(HEADER_PREFIX) and b"\n" + HEADER_PREFIX not in chunk:
+        # Numbers are dense, so the place of a record is known; both ends are checked.
+        first = seq_of(lines[0]) if lines else 0
+        if first:
+            skip = max(0, seq - first)
+            some = lines[skip : skip + count]
+            if not some:
+                return []
+            if seq_of(some[0]) == first + skip and seq_of(some[-1]) == first + skip + len(some) - 1:
+                return some
+    picked: list[bytes] = []
+    for line in lines:
+        if len(picked) >= count:
+            break
+        if not is_header(line) and seq_of(line) >= seq:
+            picked.append(line)
+    return picked
