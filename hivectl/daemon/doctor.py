@@ -1,0 +1,350 @@
+"""Checks what hivectl needs, without a daemon, and says of each finding what, why and what to do next.
+
+Reads and starts small programs only (`claude --version`, `loginctl`); changes nothing, opens no
+database, never fails itself: a check that breaks is a finding.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import platform
+import shutil
+import sqlite3
+import stat
+import sys
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from hivectl import __version__, config
+from hivectl.agents.claude import ClaudeAgent
+from hivectl.config import Places, Settings
+from hivectl.daemon import doctor_system, lifecycle
+from hivectl.daemon.redact import redact_text
+from hivectl.kit import files
+from hivectl.logic.environment import inherited
+from hivectl.model.errors import HiveError
+
+Status = Literal["ok", "warn", "fail"]
+
+_MIB = 1024 * 1024
+_FREE_WARN = 1024 * _MIB
+_FREE_FAIL = 100 * _MIB
+_SOCKET_PATH_BYTES = 103
+"""The shortest limit of a UNIX socket's path (macOS; Linux has 107)."""
+_WAL_RESET_FIXED = (3, 51, 3)
+_LEFTOVERS = ("*.torn-*", "*.corrupt-*")
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One finding. `why` and `next` are empty when all is well and there is nothing to add."""
+
+    id: str
+    status: Status
+    what: str
+    why: str = ""
+    next: str = ""
+
+    def as_dict(self) -> dict[str, str]:
+        """For JSON."""
+        return dataclasses.asdict(self)
+
+
+Finding = Check | Iterable[Check]
+
+
+async def run(
+    flags: Mapping[str, Any] | None = None, env: Mapping[str, str] | None = None
+) -> list[Check]:
+    """All checks in a fixed order. With a wrong configuration those that need it are left out."""
+    checks = [_python(), _sqlite()]
+    try:
+        settings = config.load(flags, env)
+    except HiveError as exc:
+        return [*checks, Check("config", "fail", exc.message, exc.kind.meaning, exc.hint)]
+    checks += _settings(settings)
+    for name, probe in _PROBES:
+        try:
+            found = probe(settings)
+            found = await found if isinstance(found, Awaitable) else found
+        except Exception as exc:  # noqa: BLE001  one broken check must not hide the others
+            found = Check(name, "warn", f"this check failed itself: {type(exc).__name__}: {exc}")
+        checks += [found] if isinstance(found, Check) else list(found)
+    return [dataclasses.replace(check, why=redact_text(check.why)) for check in checks]
+
+
+def worst(checks: Iterable[Check]) -> Status:
+    """`fail` if anything fails, else `warn` if anything warns, else `ok`."""
+    found = {check.status for check in checks}
+    return "fail" if "fail" in found else "warn" if "warn" in found else "ok"
+
+
+def render(checks: Iterable[Check]) -> str:
+    """Lines for people."""
+    lines: list[str] = []
+    for check in checks:
+        lines.append(f"{check.status:<5} {check.id}: {check.what}")
+        if check.why:
+            lines.append(f"      why:  {check.why}")
+        if check.next:
+            lines.append(f"      next: {check.next}")
+    return "\n".join(lines) + "\n"
+
+
+# --- what needs no settings ------------------------------------------------------------------------
+
+
+def _python() -> Check:
+    what = f"Python {platform.python_version()}, hivectl {__version__}, {sys.executable}"
+    return Check("python", "ok", what)
+
+
+def _sqlite() -> Check:
+    what = f"SQLite {sqlite3.sqlite_version}"
+    if sqlite3.sqlite_version_info >= _WAL_RESET_FIXED:
+        return Check("sqlite", "ok", what)
+    return Check(
+        "sqlite",
+        "ok",
+        what,
+        "Versions before 3.51.3 can damage a database that two connections write "
+        "(https://sqlite.org/wal.html#walresetbug). hivectl writes through one connection only.",
+        "Let no other program write to hivectl.db.",
+    )
+
+
+# --- configuration and places ----------------------------------------------------------------------
+
+
+def _settings(settings: Settings) -> Iterable[Check]:
+    file = settings.places.config_file
+    where = str(file) if file.exists() else f"defaults and environment ({file} does not exist)"
+    yield Check("config", "ok", f"configuration: {where}")
+    for warning in settings.warnings:
+        yield Check(
+            "environment",
+            "warn",
+            warning,
+            "It has no effect; a misspelt variable would be overlooked.",
+            "`hivectl config show --origin` lists the settings; unset the variable or mend its name.",
+        )
+    if file.exists() and stat.S_IMODE(file.stat().st_mode) & 0o022:
+        yield Check(
+            "config_mode",
+            "warn",
+            f"others may change {file}",
+            "Whoever can change the configuration decides which program runs as Claude.",
+            f"chmod go-w {file}",
+        )
+
+
+def _places(settings: Settings) -> Iterable[Check]:
+    places = settings.places
+    for name, path in (("state", places.state), ("runtime", places.runtime)):
+        try:
+            lifecycle.refuse_loose(path)
+        except HiveError as exc:
+            yield Check(
+                f"{name}_dir", "fail", exc.message, "The daemon refuses to start.", exc.hint
+            )
+            continue
+        standing = "private" if path.exists() else "is made at the first start"
+        yield Check(f"{name}_dir", "ok", f"{name} directory {path}: {standing}")
+    yield from _token(places)
+
+
+def _token(places: Places) -> Iterable[Check]:
+    try:
+        found = places.token_file.lstat()
+    except FileNotFoundError:
+        return
+    if not stat.S_ISREG(found.st_mode) or stat.S_IMODE(found.st_mode) & 0o077:
+        yield Check(
+            "token",
+            "fail",
+            f"the token file {places.token_file} is open to others or is no file",
+            "Its reader may do everything you may; the daemon refuses to start.",
+            f"rm {places.token_file} (a new token is made at the next start)",
+        )
+
+
+def _daemon(settings: Settings) -> Iterable[Check]:
+    places = settings.places
+    is_running = files.is_locked(places.lock)
+    if is_running:
+        pid = places.lock.read_text(errors="replace").strip() or "unknown"
+        yield Check("daemon", "ok", f"a daemon runs here (pid {pid})")
+    else:
+        yield Check("daemon", "ok", "no daemon runs here; the next command starts one")
+    yield from _socket(places, is_running=is_running)
+    if places.runtime_file.exists() and not is_running:
+        yield Check(
+            "unclean",
+            "warn",
+            "the last daemon did not end by itself",
+            "It was killed or it crashed. Runs have gone on, and nothing acknowledged is lost.",
+            f"The next start recovers. The last lines of {places.daemon_log} and of "
+            f"{places.state / 'daemon.trace'} may tell why.",
+        )
+    trace = places.state / "daemon.trace"
+    if trace.exists() and trace.stat().st_size:
+        yield Check(
+            "trace",
+            "warn",
+            f"{trace} holds tracebacks of a crash",
+            "The daemon crashed in native code, or the watchdog of systemd ended it.",
+            "Please report them; then remove the file.",
+        )
+
+
+def _socket(places: Places, *, is_running: bool) -> Iterable[Check]:
+    path = places.socket
+    if len(os.fsencode(path)) > _SOCKET_PATH_BYTES:
+        yield Check(
+            "socket_path",
+            "warn",
+            f"the socket's path is long ({len(os.fsencode(path))} bytes)",
+            "Operating systems allow about 100 bytes; hivectl uses a shortened name then.",
+            "A shorter HIVECTL_HOME avoids it.",
+        )
+    try:
+        found = path.lstat()
+    except OSError:
+        return
+    if not stat.S_ISSOCK(found.st_mode) or found.st_uid != os.geteuid():
+        yield Check(
+            "socket",
+            "fail",
+            f"{path} is not a socket of this user",
+            "The daemon refuses to replace what it did not make.",
+            f"Look at it, then move it away: mv {path} {path}.old",
+        )
+    elif not is_running:
+        yield Check("socket", "ok", f"{path} is stale; the next start replaces it")
+
+
+def _leftovers(settings: Settings) -> Iterable[Check]:
+    found = sorted(
+        path
+        for root in (settings.places.state,)
+        for pattern in _LEFTOVERS
+        for path in root.rglob(pattern)
+    )
+    for path in found[:10]:
+        is_torn = ".torn-" in path.name
+        yield Check(
+            "leftover",
+            "warn",
+            f"{path} ({path.stat().st_size} bytes)",
+            "The end of a log that a crash left half written was set aside; no acknowledged line is in it."
+            if is_torn
+            else "A damaged file was set aside and rebuilt from the log, as far as the log reaches.",
+            "Remove it when you do not need it for an inquiry.",
+        )
+    if len(found) > 10:
+        yield Check("leftover", "warn", f"{len(found) - 10} more files were set aside")
+
+
+def _disk(settings: Settings) -> Check:
+    path = settings.places.state
+    while not path.exists():
+        path = path.parent
+    free = shutil.disk_usage(path).free
+    what = f"{free / 1024 / _MIB:.1f} GiB free for {settings.places.state}"
+    if free >= _FREE_WARN:
+        return Check("disk", "ok", what)
+    return Check(
+        "disk",
+        "fail" if free < _FREE_FAIL else "warn",
+        what,
+        "On a full disk runs pause (nothing is lost) and new prompts are refused.",
+        "Free some space; `log.retention_bytes` and `log.retention_age_s` limit the log.",
+    )
+
+
+# --- Claude ----------------------------------------------------------------------------------------
+
+
+async def _claude(settings: Settings) -> Iterable[Check]:
+    agent = ClaudeAgent(
+        settings.text("claude.bin"),
+        env=settings.environment,
+        additions=settings["claude.env"],
+        min_version=settings.text("claude.min_version"),
+    )
+    try:
+        info = await agent.probe()
+    except HiveError as exc:
+        return [Check("claude", "fail", exc.message, exc.kind.meaning, exc.hint)]
+    found = [Check("claude", "ok", f"Claude {info.version} at {info.path}")]
+    if info.login:
+        found.append(Check("claude_login", "ok", f"Claude's login: {info.login}"))
+    else:
+        found.append(
+            Check(
+                "claude_login",
+                "warn",
+                "no login of Claude was found",
+                "A login in a key chain cannot be seen from here; without any, every run fails.",
+                "Run `claude` once and log in, or give the daemon ANTHROPIC_API_KEY.",
+            )
+        )
+    return found
+
+
+def _claude_environment(settings: Settings) -> Check:
+    environment = settings.environment
+    names = sorted(inherited(environment, environment)) + [
+        f"{name} (claude.env)" for name in sorted(settings["claude.env"])
+    ]
+    return Check(
+        "claude_env",
+        "ok",
+        f"Claude's environment: {', '.join(names)}",
+        "Only these names pass; a daemon started by a service manager or earlier has its own values.",
+    )
+
+
+def _self_approval(_settings: Settings) -> Check:
+    return Check(
+        "self_approval",
+        "warn",
+        "self-approval is possible in principle",
+        "Without a sandbox, what Claude runs is a program of your user. Requests that come from a run "
+        "are refused, but a program that takes pains can read the token file.",
+        "Leave Claude's own permission prompts on, and trust only repositories you know.",
+    )
+
+
+_Probe = Callable[[Settings], Finding | Awaitable[Finding]]
+
+
+def _system(probe: Callable[[], doctor_system.Row]) -> _Probe:
+    def adapted(_settings: Settings) -> Finding:
+        return Check(*probe())
+
+    return adapted
+
+
+async def _linger(settings: Settings) -> Finding:
+    row = await doctor_system.linger(settings.environment)
+    return Check(*row)
+
+
+_PROBES: tuple[tuple[str, _Probe], ...] = (
+    ("claude", _claude),
+    ("claude_env", _claude_environment),
+    ("places", _places),
+    ("daemon", _daemon),
+    ("leftover", _leftovers),
+    ("disk", _disk),
+    ("descendants", _system(doctor_system.descendants)),
+    ("exit_codes", _system(doctor_system.exit_codes)),
+    ("namespaces", _system(doctor_system.namespaces)),
+    ("fd_limit", _system(doctor_system.fd_limit)),
+    ("root", _system(doctor_system.root)),
+    ("linger", _linger),
+    ("self_approval", _self_approval),
+)
