@@ -56,11 +56,15 @@ class Dispatcher:
             details={"did_you_mean": close} if close else None,
         )
 
-    async def dispatch(self, caller: Caller, method: Method, params: dict[str, Any]) -> Any:
-        """The result of the method. Raises HiveError; never anything else but CancelledError."""
+    async def dispatch(
+        self, caller: Caller, method: Method, params: dict[str, Any], local: Bindings | None = None
+    ) -> Any:
+        """The result of the method; `local` are a connection's own bindings, tried first.
+
+        Raises HiveError; never anything else but CancelledError."""
         outcome = "INTERNAL"
         try:
-            result = await self._call(caller, method, params)
+            result = await self._call(caller, method, params, local or {})
             outcome = "ok"
         except HiveError as exc:
             outcome = exc.code
@@ -73,12 +77,14 @@ class Dispatcher:
                 await self._write_audit(self._audit, caller, method, params, outcome)
         return result
 
-    async def _call(self, caller: Caller, method: Method, params: dict[str, Any]) -> Any:
+    async def _call(
+        self, caller: Caller, method: Method, params: dict[str, Any], local: Bindings
+    ) -> Any:
         check_scope(caller, method)
         if self.is_draining and method.changes and method.name not in _ALWAYS_SERVED:
             raise HiveError("SHUTTING_DOWN", retry_after_ms=2000)
         model = parse_params(method, params)
-        binding = self._bindings.get(method.name)
+        binding = local.get(method.name) or self._bindings.get(method.name)
         if binding is None:
             raise HiveError("METHOD_NOT_FOUND", f"This daemon does not offer {method.name}.")
         return await binding(caller, model)
@@ -131,16 +137,14 @@ def parse_params(method: Method, params: dict[str, Any]) -> BaseModel:
 def _describe(exc: ValidationError, params: dict[str, Any]) -> list[dict[str, str]]:
     # Neither the value nor the context is repeated: either may hold a secret.
     found = exc.errors(include_url=False, include_context=False, include_input=False)
-    described = []
-    for error in found[:_MAX_ERRORS]:
-        described.append(
-            {
-                "pointer": _pointer(error["loc"], params),
-                "code": error["type"],
-                "message": error["msg"],
-            }
-        )
-    return described
+    return [
+        {
+            "pointer": _pointer(error["loc"], params),
+            "code": error["type"],
+            "message": error["msg"],
+        }
+        for error in found[:_MAX_ERRORS]
+    ]
 
 
 def _pointer(loc: tuple[int | str, ...], params: Any) -> str:

@@ -1,0 +1,83 @@
+"""From a peer and its credential to a Caller: the one place where scopes are given.
+
+The UNIX socket's peer is known by its uid, a TCP peer by the bearer token. Whatever the credential, a
+caller that descends from an execution is that execution and never gets the scopes of SELF_DENIED.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pwd
+from dataclasses import replace
+
+from hivectl.model.access import PERSON_SCOPES, SELF_DENIED, Caller
+from hivectl.protocol.methods import Method
+from hivectl.server import peers
+from hivectl.server.peers import ExecutionOfPid, Peer
+from hivectl.server.security import Headers, Token
+
+
+class Callers:
+    """Knows the daemon's user and the token."""
+
+    def __init__(self, token: Token | None, *, of_pid: ExecutionOfPid | None = None) -> None:
+        self.token = token
+        self.of_pid = of_pid
+        self.uid = os.getuid()
+        self.actor = f"user:{_user_name(self.uid)}"
+
+    def is_foreign(self, peer: Peer) -> bool:
+        """Whether a local peer is another user's process."""
+        return peer.uid is not None and peer.uid != self.uid
+
+    def accepts_header(self, headers: Headers) -> bool | None:
+        """Whether the Authorization header counts; None when there is none."""
+        found = self.token.matches_header(headers) if self.token else None
+        if found is None and any(name == b"authorization" for name, _ in headers):
+            return False
+        return found
+
+    def accepts_token(self, token: str | None) -> bool:
+        """Whether this is the token."""
+        return token is not None and self.token is not None and self.token.matches(token)
+
+    def caller_of(self, peer: Peer, *, connection: str = "") -> Caller:
+        """The caller behind a peer whose credential counts."""
+        caller = Caller(
+            actor=self.actor, scopes=PERSON_SCOPES, connection=connection, peer=peer.label
+        )
+        return as_execution(caller, peers.find_execution(peer, of_pid=self.of_pid))
+
+    async def look_closer(self, caller: Caller, peer: Peer, method: Method) -> Caller:
+        """For a method no execution may call, also find out who is behind a loopback TCP connection."""
+        if peer.is_local_socket or method.scope not in SELF_DENIED or not _is_loopback(peer.host):
+            return caller
+        pid = await asyncio.to_thread(peers.find_tcp_peer_pid, peer)
+        if pid is None:
+            return caller
+        found = await asyncio.to_thread(peers.execution_of_process, pid, of_pid=self.of_pid)
+        return as_execution(caller, found)
+
+
+def as_execution(caller: Caller, execution: str | None) -> Caller:
+    """The caller as the execution it belongs to, when it belongs to one."""
+    if execution is None:
+        return caller
+    return replace(
+        caller,
+        actor=f"execution:{execution}",
+        execution=execution,
+        scopes=caller.scopes - SELF_DENIED,
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    return host.startswith("127.") or host in {"::1", "::ffff:127.0.0.1"}
+
+
+def _user_name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)

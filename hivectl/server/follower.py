@@ -1,0 +1,366 @@
+"""One connection's reading of streams: from shared memory while it keeps up, from the log when it does not.
+
+It holds cursors and never events: at most one chunk is with the transport at a time, the next one is
+made when that is gone. Invariants: per cursor events go out in order and once; overlapping subscriptions
+of the connection show an event once; `caught_up` comes after the last event it speaks of.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections import deque
+from typing import Any, Protocol
+
+from hivectl.engine.bus import Ephemeral, Frame
+from hivectl.model.errors import HiveError
+from hivectl.server.hub import Hub, join_frames
+from hivectl.server.limits import BOOKMARK_S
+from hivectl.server.subscription import Cursor, Subscription
+
+_log = logging.getLogger(__name__)
+
+_CHUNKS_A_FLUSH = 4
+_MOST_EPHEMERAL = 256
+
+
+class Outlet(Protocol):
+    """The connection's writing side."""
+
+    def can_write(self) -> bool:
+        """Whether everything written so far has left the process."""
+        ...
+
+    def write(self, data: bytes) -> None:
+        """Write whole frames."""
+        ...
+
+    def notify(self, method: str, params: dict[str, Any]) -> None:
+        """Write a control message."""
+        ...
+
+    def start_task(self, work: Any, name: str) -> None:
+        """Run something for as long as the connection lives."""
+        ...
+
+    def fail(self, code: int, reason: str) -> None:
+        """End the connection."""
+        ...
+
+
+class Follower:
+    """Made by a connection at its first subscription."""
+
+    def __init__(self, hub: Hub, outlet: Outlet) -> None:
+        self._hub = hub
+        self._outlet = outlet
+        self.subs: dict[str, Subscription] = {}
+        self._by_stream: dict[str, list[Cursor]] = {}
+        self._marked: dict[Cursor, None] = {}
+        self._ephemeral: deque[Ephemeral] = deque(maxlen=_MOST_EPHEMERAL)
+        self._replaying: dict[Cursor, None] = {}
+        self._writable = asyncio.Event()
+        self._writable.set()
+        self._has_task = False
+        self.is_closed = False
+
+    @property
+    def is_lagging(self) -> bool:
+        """Whether it reads the log rather than memory."""
+        return bool(self._replaying)
+
+    # --- subscriptions ---------------------------------------------------------------------------------
+
+    def start(self, sub: Subscription) -> None:
+        """Replay, then `caught_up`, then live. Its cursors stand where it starts."""
+        if self.is_closed:
+            return
+        sub.is_started = True
+        sub.quiet_since = self._hub.clock.monotonic()
+        self.subs[sub.id] = sub
+        for cursor in sub.cursors.values():
+            self._by_stream.setdefault(cursor.stream, []).append(cursor)
+            sub.waiting.add(cursor)
+        self._hub.add(sub, self)
+        for cursor in list(sub.cursors.values()):
+            if cursor.is_replaying:
+                self._replaying[cursor] = None
+            else:
+                self._marked[cursor] = None
+                self._settle(cursor)
+        if not sub.cursors:
+            self._say_caught_up(sub)
+        if sub.is_filtered:
+            self._hub.nudge(sub.quiet_since + BOOKMARK_S)
+        self._run_replay()
+        self._hub.want_flush(self)
+
+    def stop(self, sub_id: str) -> bool:
+        """End a subscription; False when there is none of that id."""
+        sub = self.subs.pop(sub_id, None)
+        if sub is None:
+            return False
+        self._hub.remove(sub)
+        for cursor in sub.cursors.values():
+            self._drop(cursor)
+        return True
+
+    def _drop(self, cursor: Cursor) -> None:
+        self._marked.pop(cursor, None)
+        self._replaying.pop(cursor, None)
+        cursor.sub.waiting.discard(cursor)
+        left = self._by_stream.get(cursor.stream, [])
+        if cursor in left:
+            left.remove(cursor)
+        if not left:
+            self._by_stream.pop(cursor.stream, None)
+
+    def close(self) -> None:
+        """The connection is gone."""
+        self.is_closed = True
+        for sub_id in list(self.subs):
+            self.stop(sub_id)
+        self._ephemeral.clear()
+        self._writable.set()
+
+    def add_new_stream(self, sub: Subscription, stream: str) -> Cursor:
+        """A home stream appeared that a view of `sub` shows: all of it is news."""
+        head = self._hub.bus.head(stream)
+        cursor = Cursor(
+            sub,
+            stream,
+            epoch=head.epoch,
+            after=max(head.first_seq - 1, 0),
+            target=head.last_seq,
+            selector=sub.selector_of(stream),
+        )
+        sub.cursors[stream] = cursor
+        self._by_stream.setdefault(stream, []).append(cursor)
+        if cursor.is_replaying:
+            self._replaying[cursor] = None
+            self._run_replay()
+        return cursor
+
+    # --- live --------------------------------------------------------------------------------------------
+
+    def mark(self, cursor: Cursor) -> None:
+        """Its stream has news."""
+        self._marked[cursor] = None
+
+    def offer(self, event: Ephemeral) -> None:
+        """An event without number; dropped when the connection does not keep up."""
+        if self._outlet.can_write() and not self.is_closed:
+            self._ephemeral.append(event)
+
+    def pump(self) -> None:
+        """Write what is new, as far as the connection takes it."""
+        if self.is_closed:
+            return
+        if self._ephemeral:
+            self._pump_ephemeral()
+        for _ in range(_CHUNKS_A_FLUSH):
+            if not self._outlet.can_write() or not self._marked:
+                return
+            for cursor in list(self._marked):
+                if not self._outlet.can_write():
+                    return
+                self._pump_chunk(cursor)
+        if self._marked:
+            self._hub.want_flush(self)
+
+    def resume(self) -> None:
+        """Everything written has left: go on."""
+        self._writable.set()
+        if self._marked or self._ephemeral:
+            self._hub.want_flush(self)
+
+    def pause(self) -> None:
+        """What was written has not left yet."""
+        self._writable.clear()
+
+    def _pump_chunk(self, cursor: Cursor) -> None:
+        if len(self._by_stream[cursor.stream]) > 1:
+            self._pump_overlapping(cursor)
+            return
+        chunk = self._hub.chunk(cursor)
+        if chunk is None:
+            self._fall_behind(cursor)
+            return
+        position, count, data = chunk
+        if position == cursor.position:
+            self._marked.pop(cursor, None)
+            return
+        cursor.position = position
+        if count:
+            self._outlet.write(data)
+            cursor.sub.quiet_since = self._hub.clock.monotonic()
+        self._settle(cursor)
+
+    def _pump_overlapping(self, cursor: Cursor, upto: int | None = None) -> None:
+        limits = self._hub.limits
+        frames = self._hub.bus.newest(
+            cursor.stream, cursor.position, limits.held_events, limits.chunk_bytes
+        )
+        if frames is None:
+            self._fall_behind(cursor)
+            return
+        if upto is not None:
+            frames = [frame for frame in frames if frame.seq <= upto]
+        if not frames:
+            if upto is None:
+                self._marked.pop(cursor, None)
+            return
+        self._show(cursor, frames)
+
+    def _show(self, cursor: Cursor, frames: list[Frame]) -> None:
+        """Write those frames that are wanted and were not shown by another subscription; move on."""
+        others = [other for other in self._by_stream[cursor.stream] if other is not cursor]
+        wants = cursor.selector.wants
+        wanted = [
+            frame
+            for frame in frames
+            if wants(frame.type) and not any(o.covers(frame.seq, frame.type) for o in others)
+        ]
+        cursor.position = frames[-1].seq
+        if wanted:
+            self._outlet.write(join_frames(wanted))
+            cursor.sub.quiet_since = self._hub.clock.monotonic()
+        self._settle(cursor)
+
+    def _pump_ephemeral(self) -> None:
+        waiting = list(self._ephemeral)
+        self._ephemeral.clear()
+        shown: list[bytes] = []
+        for event in waiting:
+            if not self._outlet.can_write():
+                return
+            cursors = self._by_stream.get(event.stream, ())
+            if not cursors or any(cursor.is_replaying for cursor in cursors):
+                continue
+            for cursor in cursors:
+                # What was numbered before it must be seen before it.
+                if cursor.position < event.after_seq:
+                    self._flush_shown(shown)
+                    self._pump_overlapping(cursor, event.after_seq)
+            shown.append(event.wire)
+        self._flush_shown(shown)
+
+    def _flush_shown(self, shown: list[bytes]) -> None:
+        if shown:
+            self._outlet.write(b"".join(shown))
+            shown.clear()
+
+    def _settle(self, cursor: Cursor) -> None:
+        """Say so when its subscription has caught up."""
+        sub = cursor.sub
+        if cursor in sub.waiting and cursor.position >= cursor.target:
+            sub.waiting.discard(cursor)
+            if not sub.waiting:
+                self._say_caught_up(sub)
+
+    def _say_caught_up(self, sub: Subscription) -> None:
+        self._outlet.notify("caught_up", {"sub": sub.id, "positions": sub.positions()})
+
+    # --- from the log --------------------------------------------------------------------------------------
+
+    def _fall_behind(self, cursor: Cursor) -> None:
+        self._marked.pop(cursor, None)
+        if cursor.is_replaying:
+            return
+        cursor.is_replaying = True
+        head = self._hub.bus.head(cursor.stream)
+        self._outlet.notify(
+            "lagged",
+            {
+                "sub": cursor.sub.id,
+                "stream": cursor.stream,
+                "from": cursor.position + 1,
+                "to": head.last_seq,
+            },
+        )
+        self._replaying[cursor] = None
+        self._run_replay()
+
+    def _run_replay(self) -> None:
+        if self._replaying and not self._has_task:
+            self._has_task = True
+            self._outlet.start_task(self._replay(), "replay")
+
+    async def _replay(self) -> None:
+        """Read the log at the pace of the connection until all cursors are near the head."""
+        try:
+            while self._replaying and not self.is_closed:
+                for cursor in list(self._replaying):
+                    await self._writable.wait()
+                    if cursor in self._replaying:
+                        await self._replay_chunk(cursor)
+        except OSError:
+            _log.exception("the log cannot be read for a follower")
+            self._outlet.fail(1011, "the log cannot be read")
+        finally:
+            self._has_task = False
+
+    async def _replay_chunk(self, cursor: Cursor) -> None:
+        bus, limits = self._hub.bus, self._hub.limits
+        frames = bus.newest(cursor.stream, cursor.position, limits.held_events, limits.chunk_bytes)
+        if frames is not None:
+            # Memory reaches back to it: from here on it is live, without a gap.
+            self._replaying.pop(cursor, None)
+            cursor.is_replaying = False
+            self._marked[cursor] = None
+            self._settle(cursor)
+            self._hub.want_flush(self)
+            return
+        if not self._mend_position(cursor):
+            return
+        frames = await asyncio.to_thread(
+            bus.read_log, cursor.stream, cursor.position, limits.held_events, limits.chunk_bytes
+        )
+        if cursor not in self._replaying or self.is_closed:
+            return
+        if frames:
+            self._show(cursor, frames)
+        elif self._mend_position(cursor):
+            last = bus.head(cursor.stream).last_seq
+            if cursor.position < last:
+                _log.error("events are missing in the log", extra={"stream": cursor.stream})
+                cursor.position = last
+                self._settle(cursor)
+
+    def _mend_position(self, cursor: Cursor) -> bool:
+        """Move on what retention has overtaken; False when the whole stream is gone."""
+        try:
+            head = self._hub.bus.head(cursor.stream)
+        except HiveError:
+            self._hub.detach(cursor)
+            self._drop(cursor)
+            cursor.sub.cursors.pop(cursor.stream, None)
+            return False
+        if cursor.position + 1 < head.first_seq:
+            self._outlet.notify(
+                "reset",
+                {
+                    "sub": cursor.sub.id,
+                    "stream": cursor.stream,
+                    "reason": "retention",
+                    "next": {"epoch": head.epoch, "seq": head.first_seq},
+                },
+            )
+            cursor.start = cursor.position = head.first_seq - 1
+            self._settle(cursor)
+        return True
+
+    # --- silence -----------------------------------------------------------------------------------------------
+
+    def tick(self, now: float) -> float:
+        """Send the bookmarks that are due; when the next one is."""
+        due = math.inf
+        for sub in self.subs.values():
+            if not sub.is_filtered or sub.waiting:
+                continue
+            if now >= sub.quiet_since + BOOKMARK_S:
+                self._outlet.notify("bookmark", {"sub": sub.id, "positions": sub.positions()})
+                sub.quiet_since = now
+            due = min(due, sub.quiet_since + BOOKMARK_S)
+        return due

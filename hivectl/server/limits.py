@@ -1,0 +1,107 @@
+"""Every limit of a connection, read once from the settings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hivectl.config import Settings
+
+HEAD_BYTES = 16 * 1024
+"""Largest head of an HTTP request."""
+HEAD_S = 10.0
+"""Time for a head to arrive whole, and for the first one to begin."""
+BODY_S = 60.0
+"""Time for a body to arrive whole."""
+BEFORE_AUTH_BYTES = 64 * 1024
+"""Largest message of who has not shown a credential."""
+CHUNK_BYTES = 512 * 1024
+"""Events written to a connection at once."""
+CLOSE_GRACE_S = 2.0
+"""How long a peer may take to end its side after we ended ours."""
+BOOKMARK_S = 30.0
+STATS_S = 10.0
+RECONNECT_AFTER_MS = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Counts, bytes and seconds; see SETTINGS for what each means."""
+
+    connections: int
+    unauthenticated: int
+    auth_deadline_s: float
+    message_bytes: int
+    requests_in_flight: int
+    subscriptions: int
+    messages_per_s: int
+    messages_burst: int
+    held_events: int
+    held_bytes: int
+    write_stall_s: float
+    heartbeat_s: float
+    pong_s: float
+    idle_close_s: float
+
+    @property
+    def chunk_bytes(self) -> int:
+        """Most bytes of events written at once."""
+        return min(self.held_bytes, CHUNK_BYTES)
+
+    def shown(self) -> dict[str, int]:
+        """What `hello` tells a client."""
+        return {
+            "message_bytes": self.message_bytes,
+            "before_auth_bytes": BEFORE_AUTH_BYTES,
+            "requests_in_flight": self.requests_in_flight,
+            "subscriptions": self.subscriptions,
+            "messages_per_s": self.messages_per_s,
+            "messages_burst": self.messages_burst,
+        }
+
+
+def read_limits(settings: Settings) -> Limits:
+    """The limits of these settings."""
+    return Limits(
+        connections=settings.number("limits.connections"),
+        unauthenticated=settings.number("limits.unauthenticated"),
+        auth_deadline_s=settings.seconds("limits.auth_deadline_s"),
+        message_bytes=settings.number("limits.message_bytes"),
+        requests_in_flight=settings.number("limits.requests_in_flight"),
+        subscriptions=settings.number("limits.subscriptions"),
+        messages_per_s=settings.number("limits.messages_per_s"),
+        messages_burst=settings.number("limits.messages_burst"),
+        held_events=settings.number("limits.held_events"),
+        held_bytes=settings.number("limits.held_bytes"),
+        write_stall_s=settings.seconds("limits.write_stall_s"),
+        heartbeat_s=settings.seconds("limits.heartbeat_s"),
+        pong_s=settings.seconds("limits.pong_s"),
+        idle_close_s=settings.seconds("limits.idle_close_s"),
+    )
+
+
+class Bucket:
+    """A token bucket: `burst` at once, refilled at `rate` a second. Refusals do not cost tokens."""
+
+    def __init__(self, rate: float, burst: float, now: float) -> None:
+        self._rate = rate
+        self._burst = burst
+        self._tokens = burst
+        self._at = now
+        self.refused = 0
+        """Refusals since the bucket was last full enough."""
+
+    def take(self, now: float) -> bool:
+        """Whether one more may come now."""
+        self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate)
+        self._at = now
+        if self._tokens < 1:
+            self.refused += 1
+            return False
+        self._tokens -= 1
+        if self._tokens > self._burst / 2:
+            self.refused = 0
+        return True
+
+    def wait_ms(self) -> int:
+        """After how long one may come again."""
+        return max(1, int((1 - self._tokens) / self._rate * 1000))
