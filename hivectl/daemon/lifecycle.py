@@ -141,8 +141,8 @@ def secure_places(places: Places) -> None:
     """Make state and runtime directories, private. Raises HiveError for loose modes and foreign owners."""
     files.set_private_umask()
     for path in dict.fromkeys((places.state, places.runtime)):
-        refuse_loose(path)
         try:
+            refuse_loose(path)
             files.ensure_private_dir(path)
         except OSError as exc:
             raise HiveError(

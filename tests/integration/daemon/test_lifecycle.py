@@ -40,7 +40,9 @@ def start(home: Path) -> Iterator[Start]:
     with contextlib.ExitStack() as stack:
 
         def begin(*, ready: bool = True, **variables: str) -> subprocess.Popen[str]:
-            clean = {k: v for k, v in os.environ.items() if not k.startswith(("HIVECTL_", "NOTIFY_"))}
+            clean = {
+                k: v for k, v in os.environ.items() if not k.startswith(("HIVECTL_", "NOTIFY_"))
+            }
             process = stack.enter_context(
                 subprocess.Popen(
                     [sys.executable, str(TINY)],

@@ -43,7 +43,9 @@ def lines(state: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (state / "daemon.log").read_text().splitlines()]
 
 
-def test_line_carries_time_level_logger_message_and_extras(log: logging.Logger, state: Path) -> None:
+def test_line_carries_time_level_logger_message_and_extras(
+    log: logging.Logger, state: Path
+) -> None:
     log.info("execution ended", extra={"state": "completed", "execution": "x_1", "project": "p_1"})
     (line,) = lines(state)
     assert line.pop("ts").endswith("Z")

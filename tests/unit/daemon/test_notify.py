@@ -22,7 +22,11 @@ def test_ready_names_status_and_pid(manager: tuple[socket.socket, str]) -> None:
     receiver, address = manager
     Notifier({"NOTIFY_SOCKET": address}).ready("3 live\nWATCHDOG=trigger")
     text = receiver.recv(1000).decode()
-    assert text.splitlines() == ["READY=1", "STATUS=3 live WATCHDOG=trigger", f"MAINPID={os.getpid()}"]
+    assert text.splitlines() == [
+        "READY=1",
+        "STATUS=3 live WATCHDOG=trigger",
+        f"MAINPID={os.getpid()}",
+    ]
 
 
 def test_without_a_manager_nothing_happens() -> None:
@@ -39,7 +43,10 @@ def test_vanished_manager_disturbs_nobody(tmp_path: Path) -> None:
     ("environment", "seconds"),
     [
         ({"NOTIFY_SOCKET": "/n", "WATCHDOG_USEC": "30000000"}, 30.0),
-        ({"NOTIFY_SOCKET": "/n", "WATCHDOG_USEC": "30000000", "WATCHDOG_PID": str(os.getpid())}, 30.0),
+        (
+            {"NOTIFY_SOCKET": "/n", "WATCHDOG_USEC": "30000000", "WATCHDOG_PID": str(os.getpid())},
+            30.0,
+        ),
         ({"NOTIFY_SOCKET": "/n", "WATCHDOG_USEC": "30000000", "WATCHDOG_PID": "1"}, None),
         ({"NOTIFY_SOCKET": "/n", "WATCHDOG_USEC": "soon"}, None),
         ({"NOTIFY_SOCKET": "/n", "WATCHDOG_USEC": "0"}, None),

@@ -23,7 +23,13 @@ SECRETS = {
 @pytest.mark.parametrize("name", SECRETS)
 def test_s45_known_shapes_are_taken_out_anywhere(name: str) -> None:
     secret = SECRETS[name]
-    for text in (secret, f"x {secret} y", f'{{"a":"{secret}"}}', f"url?k={secret}&b=1", f"({secret})"):
+    for text in (
+        secret,
+        f"x {secret} y",
+        f'{{"a":"{secret}"}}',
+        f"url?k={secret}&b=1",
+        f"({secret})",
+    ):
         assert secret not in redact.redact_text(text)
     assert redact.redact_text(f"before {secret} after") == f"before {redact.MASK} after"
 
@@ -129,7 +135,8 @@ def test_redaction_is_stable(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "unit", ["a", "token", "token=", "eyJ", "eyJaaaaaa.", "-----BEGIN ", "https://a:", "sk-", "Bearer "]
+    "unit",
+    ["a", "token", "token=", "eyJ", "eyJaaaaaa.", "-----BEGIN ", "https://a:", "sk-", "Bearer "],
 )
 def test_hostile_text_costs_linear_time(unit: str) -> None:
     text = unit * (400_000 // len(unit))

@@ -21,7 +21,9 @@ def test_s10_every_daemon_gets_another_token(tmp_path: Path) -> None:
     assert token_file.load_or_make(tmp_path / "a") != token_file.load_or_make(tmp_path / "b")
 
 
-@pytest.mark.parametrize("content", ["", "\n", "hive_short", "secret", "hive_" + "a" * 42, "hive_" + "é" * 50])
+@pytest.mark.parametrize(
+    "content", ["", "\n", "hive_short", "secret", "hive_" + "a" * 42, "hive_" + "é" * 50]
+)
 def test_s10_empty_short_or_foreign_tokens_refuse_the_start(tmp_path: Path, content: str) -> None:
     path = tmp_path / "token"
     path.write_text(content)
