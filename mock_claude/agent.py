@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from mock_claude import background, events, machine
+from mock_claude import background, events, machine, money
 from mock_claude import tools as shelf
 from mock_claude.calls import Call, Outcome
 from mock_claude.cli import Cli
@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from mock_claude.turn import Turn
 
 DONE = "The sub agent is done."
-STEP_S = 0.02
 
 
 class AgentTask:
@@ -87,10 +86,13 @@ class AgentTask:
         """Run its one command."""
         fields = {"command": self.command, "description": "Run a command"}
         call = Call(self.cli.ids.tool_use(), "Bash", fields)
-        self._progress()
-        self.say(
-            "assistant", [{"type": "tool_use", "id": call.id, "name": "Bash", "input": fields}]
-        )
+        made = [{"type": "tool_use", "id": call.id, "name": "Bash", "input": fields}]
+        if self.is_background:
+            self.say("assistant", made)
+            self._progress()
+        else:
+            self._progress()
+            self.say("assistant", made)
         self.charge(10)
         outcome = shelf.run_bash(self.cli, call)
         block: Json = {"tool_use_id": call.id, "type": "tool_result", "content": outcome.content}
@@ -166,7 +168,7 @@ class AgentTask:
 def run(turn: "Turn", call: Call) -> Outcome:
     """Start a sub agent; wait for it unless it is a background one."""
     task = AgentTask(turn, call)
-    turn.spawned += 1
+    turn.cli.spawned["background" if task.is_background else "foreground"] += 1
     task.start()
     prompt = str(task.input.get("prompt", ""))
     if task.is_background:
@@ -195,8 +197,17 @@ def run(turn: "Turn", call: Call) -> Outcome:
         "totalDurationMs": 170,
         "totalTokens": 112,
         "totalToolUseCount": 1,
-        "usage": events.api_usage(12),
-        "toolStats": {},
+        "usage": money.usage(100, 12),
+        "toolStats": {
+            "readCount": 0,
+            "searchCount": 0,
+            "bashCount": 1,
+            "editFileCount": 0,
+            "linesAdded": 0,
+            "linesRemoved": 0,
+            "otherToolCount": 0,
+        },
+        "canContinueAgent": True,
     }
     return Outcome([{"type": "text", "text": f"[Subagent hand-back] {task.report}"}], result)
 

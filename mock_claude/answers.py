@@ -81,7 +81,7 @@ def prepare(turn: "Turn", script: Script) -> None:
 
 def perform(turn: "Turn", script: Script) -> None:
     """Play the steps, and close with an answer if none was given."""
-    steps = list(script.steps)
+    steps = list(script.steps) or [{}]
     while steps:
         _play(turn, script, steps.pop(0))
         steps += turn.take_injected()
@@ -168,7 +168,9 @@ def _meet_trouble(turn: "Turn", step: Json) -> None:
     given = step.get("error")
     if not given and not catalog.is_known_model(turn.speech.model):
         fields = {"model": turn.speech.model, "query_source": "sdk"}
-        machine.complain(f"[claude-code:unrecognized_model] {json.dumps(fields)}")
+        machine.complain(
+            f"[claude-code:unrecognized_model] {json.dumps(fields, separators=(',', ':'))}"
+        )
         given = "404"
     if given:
         trouble = failures.understand(given, turn.speech.model, step.get("retries"))

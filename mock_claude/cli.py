@@ -113,6 +113,8 @@ class Cli:
         self.interrupt_is_ignored = False
         self.eof_is_ignored = False
         self.is_recorded = False
+        self.has_host_servers = False
+        self.spawned = {"background": 0, "foreground": 0}
         self.turn_count = 0
         self.result_count = 0
         self.exit_code = 0
@@ -170,16 +172,16 @@ class Cli:
                 }
             )
 
-    def replay(self, message: Message) -> None:
+    def replay(self, text: str, uuid: str, **more: object) -> None:
         """Echo a user message."""
         self.emit(
             {
                 "type": "user",
-                "message": {"role": "user", "content": message.text},
+                "message": {"role": "user", "content": text},
                 "session_id": self.session.id,
                 "parent_tool_use_id": None,
-                "uuid": message.uuid or self.ids.uuid(),
-                "timestamp": machine.iso(),
+                "uuid": uuid or self.ids.uuid(),
+                **more,
                 "isReplay": True,
             }
         )

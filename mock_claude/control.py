@@ -40,7 +40,7 @@ def _initialize(cli: Cli, item: Json, request: Json) -> None:
     cli.hooks = request.get("hooks") or {}
     if request.get("forwardSubagentText"):
         cli.options.values.setdefault("forward-subagent-text", [])
-    if cli.is_turn_running:
+    if cli.is_turn_running or not cli.has_host_servers:
         answer_initialize(cli, item)
     else:  # servers that live in the host are asked first, which takes answers
         cli.deferred.append(item)
@@ -76,6 +76,7 @@ def answer_initialize(cli: Cli, item: Json) -> None:
         "ide_rc_auto_enable_gate": False,
         "fast_mode_state": "off",
         "fast_mode_disabled_reason": "sdk_opt_in_required",
+        **({"hooks_applied": True} if cli.hooks else {}),
         "session_state": "running" if cli.is_turn_running else "idle",
         "capabilities": catalog.INITIALIZE_CAPABILITIES,
     }

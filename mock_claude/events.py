@@ -105,19 +105,20 @@ def synthetic_message(message_id: str, text: str) -> Json:
     }
 
 
-def subagent_stats(spawned: int) -> Json:
-    """The sub agent counters of a result."""
+def subagent_stats(spawned: dict[str, int]) -> Json:
+    """The sub agent counters of a result; they run over the whole process."""
+    total = sum(spawned.values())
     return {
-        "spawned": spawned,
-        "requested": {"background": 0, "foreground": spawned, "unset": 0},
-        "started_in_background": 0,
-        "max_depth": min(spawned, 1),
+        "spawned": total,
+        "requested": {**spawned, "unset": 0},
+        "started_in_background": spawned["background"],
+        "max_depth": min(total, 1),
         "spawned_by_subagents": 0,
-        "completed": spawned,
+        "completed": total,
         "failed": 0,
         "killed": {"parent": 0, "user": 0, "system": 0},
         "refused": {"depth_limit": 0, "concurrency_limit": 0, "budget": 0},
-        "by_type": {"general-purpose": spawned} if spawned else {},
+        "by_type": {"general-purpose": total} if total else {},
     }
 
 

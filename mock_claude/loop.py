@@ -151,6 +151,9 @@ def run_turn(cli: Cli, start: Start) -> None:
 
 
 def _run_turn(cli: Cli, turn: Turn) -> None:
+    if cli.options.has("replay-user-messages"):
+        for message in turn.messages[:-1]:
+            cli.replay(message.text, message.uuid)
     for message in turn.messages:
         cli.lifecycle(message.uuid, "started")
     cli.state("running")
@@ -228,9 +231,9 @@ def begin(cli: Cli, turn: Turn) -> None:
         cli.emit(cli.init_event(turn.uuids))
     else:
         cli.emit({**cli.init_event(turn.uuids), "model": turn.speech.model})
-    if cli.options.has("replay-user-messages"):
-        for message in turn.messages:
-            cli.replay(message)
+    if cli.options.has("replay-user-messages") and turn.messages:
+        uuid = turn.uuids[-1] if turn.uuids else ""
+        cli.replay(turn.prompt, uuid, timestamp=machine.iso())
 
 
 # -- the process

@@ -26,14 +26,15 @@ def build(options: Options, argv: list[str]) -> Cli:
     cli.directories = [path for path in given if os.path.isdir(path)]
     project.load(cli)
     cli.run_command_hooks = project.run_hooks
+    servers = mcp.wanted(cli).values()
+    cli.has_host_servers = any(spec.get("type") == "sdk" for spec in servers)
     cli.on_initialize = _connect_host_servers
     cli.on_first_turn = _greet
     return cli
 
 
 def _connect_host_servers(cli: Cli) -> None:
-    if mcp.wanted(cli):
-        mcp.connect(cli, in_host=True)
+    mcp.connect(cli, in_host=True)
 
 
 def _greet(cli: Cli) -> None:

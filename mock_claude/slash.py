@@ -123,7 +123,7 @@ def _finish(turn: "Turn", name: str, text: str | None) -> None:
         "permission_denials": [],
         "fast_mode_state": "off",
         "fast_mode_disabled_reason": "sdk_opt_in_required",
-        "subagent_stats": events.subagent_stats(0),
+        "subagent_stats": events.subagent_stats(cli.spawned),
         "safety_stops": 0,
         "subtype": "success",
         "result": text or "",

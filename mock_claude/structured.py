@@ -71,7 +71,10 @@ def answer(turn: "Turn", value: object) -> None:
         outcome = Outcome(done, done) if is_good else failed(text)
         turn.report(call, outcome, {"decision": "accept", "source": "config"})
     if not is_good:
-        error = "Failed to provide valid structured output after 5 attempts"
+        error = (
+            f"Failed to provide valid structured output after {ATTEMPTS} attempts — last "
+            f"StructuredOutput error: {text}"
+        )
         kind = "error_max_structured_output_retries"
         raise Ending(kind, "structured_output_retry_exhausted", "tool_use", error)
     turn.structured = value

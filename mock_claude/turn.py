@@ -44,7 +44,6 @@ class Turn:
         self.speech = Speech(cli, self.uuids)
         self.denials: list[Json] = []
         self.user_events = 0
-        self.spawned = 0
         self.structured: object = None
         self.needs_answer = True
         self.in_tool = False
@@ -293,7 +292,7 @@ class Turn:
             "terminal_reason": ending.reason,
             "fast_mode_state": "off",
             "fast_mode_disabled_reason": "sdk_opt_in_required",
-            "subagent_stats": events.subagent_stats(self.spawned),
+            "subagent_stats": events.subagent_stats(cli.spawned),
             "safety_stops": 0,
             "is_error": is_error,
             "num_turns": 1 + self.user_events,
