@@ -5,8 +5,10 @@ Reads only, bounded, and never through a link that leads out of the directory.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 from hivectl.logic import trust
@@ -14,8 +16,8 @@ from hivectl.logic.trust import TrustReport
 from hivectl.model.errors import HiveError
 from hivectl.model.project import Project
 
-MAX_FILE_BYTES = 1024 * 1024
 MAX_FILES = 500
+INSTRUCTIONS = frozenset({"CLAUDE.md", "CLAUDE.local.md"})
 
 
 def check_identity(project: Project) -> None:
@@ -37,40 +39,54 @@ def check_identity(project: Project) -> None:
         )
 
 
-def read_relevant(directory: Path) -> dict[str, bytes]:
-    """The files that would run something or steer Claude, by their path below `directory`."""
-    found: dict[str, bytes] = {}
-    for pattern in trust.RELEVANT:
-        for path in sorted(directory.glob(pattern)):
-            if len(found) >= MAX_FILES:
-                return found
-            name = str(path.relative_to(directory))
-            content = _read(directory, path)
-            if content is not None:
-                found[name] = content
-    return found
+def inspect(directory: Path) -> TrustReport:
+    """What the directory brings that would run something or steer Claude, with the hash that trust is tied to.
+
+    Scripts that its hooks and servers name are part of it; instructions (CLAUDE.md) are shown but not
+    hashed, because Claude itself is often asked to write them.
+    """
+    files, unreadable = _collect(
+        directory, [p for pattern in trust.RELEVANT for p in sorted(directory.glob(pattern))]
+    )
+    more, unreadable_too = _collect(directory, [directory / name for name in trust.scripts(files)])
+    files |= more
+    unreadable |= unreadable_too
+    shown = trust.inspect(files, unreadable)
+    hashed = {
+        name: content for name, content in files.items() if Path(name).name not in INSTRUCTIONS
+    }
+    return replace(shown, hash=trust.digest(hashed, unreadable))
+
+
+def _collect(directory: Path, paths: list[Path]) -> tuple[dict[str, bytes], dict[str, str]]:
+    files: dict[str, bytes] = {}
+    unreadable: dict[str, str] = {}
+    for path in paths[:MAX_FILES]:
+        name = str(path.relative_to(directory))
+        try:
+            if (content := _read(directory, path)) is not None:
+                files[name] = content
+        except OSError as exc:
+            unreadable[name] = exc.strerror or str(exc)
+    if len(paths) > MAX_FILES:
+        unreadable["(more)"] = f"{len(paths) - MAX_FILES} further files were not read"
+    return files, unreadable
 
 
 def _read(directory: Path, path: Path) -> bytes | None:
+    """The head of a regular file, one byte more than is looked at; None for what is no file."""
+    if not path.resolve().is_relative_to(directory.resolve()):
+        raise OSError(errno.EXDEV, "a link that leads out of the project")
     try:
-        if not path.resolve().is_relative_to(directory):
-            return b"<a link that leads out of the project>"
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except OSError:
+    except FileNotFoundError:
         return None
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             return None
-        return os.read(fd, MAX_FILE_BYTES)
-    except OSError:
-        return None
+        return os.read(fd, trust.FILE_BYTES_MAX + 1)
     finally:
         os.close(fd)
-
-
-def inspect(directory: Path) -> TrustReport:
-    """What the directory brings, with the hash that trust is tied to."""
-    return trust.report(read_relevant(directory))
 
 
 def is_trusted(project: Project) -> bool:

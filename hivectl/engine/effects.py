@@ -155,7 +155,8 @@ def _answer_by_rule(
     ]
     place = policy.Place(project.id, project.path, os.path.realpath)
     verdict = policy.decide(rules, item.tool, item.input, is_question=item.is_question, place=place)
-    action, by = verdict.action, f"policy:{verdict.policy_id}"
+    action: str = verdict.action
+    by = f"policy:{verdict.policy_id}"
     if verdict.policy_id is None:
         action, by = default, "policy:default"
         if item.is_question and action == "allow":

@@ -57,6 +57,10 @@ class Publisher:
         self._touched: set[str] = set()
         self._trim: asyncio.TimerHandle | None = None
         self._is_closed = False
+        self.events = 0
+        """Records written since the start."""
+        self.bytes = 0
+        """Bytes of their data."""
         self.on_event: Callable[[OutboxEvent], None] = lambda _event: None
 
     def attach(self, db: Database) -> None:
@@ -152,6 +156,8 @@ class Publisher:
         except OSError as exc:
             _log.error("log cannot be written", extra={"stream": stream, "error": str(exc)})
             return False
+        self.events += len(drafts)
+        self.bytes += sum(len(draft.data) for draft in drafts)
         self._bus.notify(stream)
         return True
 

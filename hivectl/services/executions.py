@@ -1,0 +1,325 @@
+"""Executions: accept a prompt, look at what runs, wait for it, stop it; the conversations they belong to."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from hivectl import config
+from hivectl.engine import directory
+from hivectl.engine.runner import options_of
+from hivectl.journal import blobs
+from hivectl.kit.clock import format_us
+from hivectl.kit.ids import make_id, make_uuid
+from hivectl.logic.options import is_session_id, validate_options
+from hivectl.model.access import Caller
+from hivectl.model.errors import HiveError
+from hivectl.model.project import Project
+from hivectl.model.work import Execution
+from hivectl.ports import StopMode
+from hivectl.services.house import Handler, House, page_cursor
+from hivectl.services.projects import OPTION_NAMES, Projects
+from hivectl.services.views import Around, execution_view
+from hivectl.store import rows, work
+
+HOUR_US = 3_600_000_000
+PROMPT_TEXT_MAX = 2000
+
+
+class Executions:
+    """Answers `execute`, `execution.*`, `kill` and `session.list|get`."""
+
+    def __init__(self, house: House, projects: Projects) -> None:
+        """Over the rooms below, beside the projects."""
+        self._h = house
+        self._projects = projects
+
+    def bindings(self) -> dict[str, Handler]:
+        """Method name to handler."""
+        return {
+            "execute": self.execute,
+            "execution.list": self.list,
+            "execution.get": self.get,
+            "execution.wait": self.wait,
+            "kill": self.kill,
+            "session.list": self.sessions,
+            "session.get": self.session,
+        }
+
+    # --- accept -------------------------------------------------------------------------------------
+
+    async def execute(self, caller: Caller, p: Any) -> dict[str, Any]:
+        """Accept a prompt: durable when this returns."""
+        settings = self._h.settings()
+        project = await self._projects.find(p.project)
+        size = len(p.prompt.encode("utf-8", "surrogatepass"))
+        if size > settings.number("execution.max_prompt_bytes"):
+            raise HiveError(
+                "TOO_LARGE", f"The prompt has {size} bytes.",
+                hint="Put the material into a file and let the prompt name it.",
+                details={"limit": "execution.max_prompt_bytes", "max": settings.number("execution.max_prompt_bytes")},
+            )  # fmt: skip
+        self._check_prompt(p.prompt, project)
+        session = await self._check_session(p.session, project)
+        options = self._merge(p.options, project)
+        await asyncio.to_thread(self._check_directory, project)
+        body = msgspec.json.encode([project.id, p.prompt, session, p.fork, options, p.priority])
+        wish = work.Wish(
+            order=make_id("o"),
+            execution=make_id("x"),
+            project=project,
+            prompt=p.prompt,
+            prompt_uuid=make_uuid(),
+            message={},
+            session=session,
+            fork=p.fork,
+            options=options,
+            priority=p.priority or project.defaults.get("priority") or "normal",
+            actor=caller.actor,
+            request=caller.request,
+            key=p.idempotency_key,
+            hash=hashlib.sha256(body).hexdigest(),
+            refuse_if_busy=p.if_busy == "fail",
+            max_orders=settings.number("queue.max_orders"),
+            key_age_us=settings.number("queue.idempotency_h") * HOUR_US,
+        )
+        wish.message.update(self._prompt_message(wish))
+        execution, replayed = await self._h.engine.submit(wish)
+        epoch, seq = self._h.publisher.position(project.stream)
+        return {
+            "execution": execution.id,
+            "work_order": execution.order_id,
+            "project": project.id,
+            "state": execution.state,
+            "place": await self._place(execution),
+            "stream": project.stream,
+            "epoch": epoch,
+            "seq": seq,
+            "replayed": replayed,
+        }
+
+    def _check_prompt(self, prompt: str, project: Project) -> None:
+        if not prompt.strip():
+            raise HiveError(
+                "INVALID_PARAMS",
+                "The prompt holds only white space.",
+                details={"errors": [{"pointer": "/prompt"}]},
+            )
+        if "\0" in prompt:
+            raise HiveError(
+                "INVALID_PARAMS",
+                "The prompt holds a NUL character.",
+                details={"errors": [{"pointer": "/prompt"}]},
+            )
+        allowed = project.defaults.get("slash_commands")
+        if allowed is None:
+            allowed = self._h.settings().flag("claude.slash_commands")
+        first = prompt.lstrip().split(maxsplit=1)[0]
+        if (
+            first.startswith("/")
+            and "/" not in first[1:]
+            and first[1:].replace("-", "").isalnum()
+            and not allowed
+        ):
+            raise HiveError(
+                "FORBIDDEN", f"The prompt begins with the slash command {first[:80]}, and slash commands are off.",
+                hint=f"Allow them: `hivectl project update {project.name} --slash-commands`, or begin with another word.",
+                details={"setting": "claude.slash_commands"},
+            )  # fmt: skip
+
+    async def _check_session(self, wanted: str, project: Project) -> str:
+        if wanted in ("current", "new"):
+            return wanted
+        if not is_session_id(wanted):
+            raise HiveError(
+                "INVALID_PARAMS", f"{wanted[:80]!r} is no session: give `current`, `new` or a session's id.",
+                details={"errors": [{"pointer": "/session"}]},
+            )  # fmt: skip
+        known = await self._h.db.one("SELECT project FROM sessions WHERE id = ?", wanted)
+        if known is None or known["project"] != project.id:
+            raise HiveError(
+                "SESSION_NOT_FOUND", f"Project {project.name!r} has no session {wanted}."
+            )
+        return wanted
+
+    def _merge(self, given: Any, project: Project) -> dict[str, Any]:
+        options = {k: v for k, v in project.defaults.items() if k in OPTION_NAMES}
+        options |= given.model_dump(exclude_none=True)
+        validate_options(options_of(options))
+        if options.get("add_dirs"):
+            options["add_dirs"] = [self._check_extra(path) for path in options["add_dirs"]]
+        return options
+
+    def _check_extra(self, path: str) -> str:
+        real = os.path.realpath(path)
+        settings = self._h.settings()
+        roots = config.default_roots(settings)
+        private = (settings.places.state, settings.places.runtime)
+        if not os.path.isdir(real) or not any(Path(real).is_relative_to(root) for root in roots):
+            raise HiveError(
+                "PATH_NOT_ALLOWED",
+                f"{path!r} is no directory below the allowed roots.",
+                details={"path": path},
+            )
+        if any(Path(real).is_relative_to(p) or p.is_relative_to(real) for p in private):
+            raise HiveError(
+                "PATH_NOT_ALLOWED", f"{path!r} holds hivectl's own state.", details={"path": path}
+            )
+        return real
+
+    def _check_directory(self, project: Project) -> None:
+        directory.check_identity(project)
+        directory.is_trusted(project)
+
+    def _prompt_message(self, wish: work.Wish) -> dict[str, Any]:
+        raw = {
+            "type": "user",
+            "message": {"role": "user", "content": wish.prompt},
+            "uuid": wish.prompt_uuid,
+        }
+        text = wish.prompt[:PROMPT_TEXT_MAX]
+        message: dict[str, Any] = {"kind": "prompt", "direction": "in", "text": text}
+        encoded = msgspec.json.encode(raw)
+        if len(encoded) > self._h.settings().number("log.spill_bytes"):
+            ref = blobs.write_blob(self._h.journal.open(wish.project.stream), encoded)
+            return {**message, **ref, "is_json": True}
+        return {**message, "raw": raw}
+
+    # --- look ---------------------------------------------------------------------------------------
+
+    async def _place(self, execution: Execution) -> int | None:
+        row = await self._h.db.one(
+            "SELECT 1 + (SELECT count(*) FROM orders b WHERE b.state = 'queued' AND (b.rank, b.id) < (a.rank, a.id))"
+            " FROM orders a WHERE a.id = ? AND a.state = 'queued'",
+            execution.order_id,
+        )
+        return row[0] if row is not None else None
+
+    async def view(self, execution: Execution) -> dict[str, Any]:
+        """An execution as the wire shows it."""
+        row = await self._h.db.one(
+            "SELECT p.name AS name, o.prompt AS prompt, o.priority AS priority, (SELECT group_concat(a.id) FROM approvals a"
+            " WHERE a.execution = ? AND a.state = 'pending') AS waiting FROM orders o JOIN projects p ON p.id = o.project"
+            " WHERE o.id = ?",
+            execution.id, execution.order_id,
+        )  # fmt: skip
+        if row is None:
+            raise HiveError(
+                "EXECUTION_NOT_FOUND", f"Execution {execution.id} was deleted with its project."
+            )
+        return self._render(execution, row, await self._place(execution))
+
+    def _render(self, execution: Execution, row: Any, place: int | None) -> dict[str, Any]:
+        around = Around(
+            project_name=row["name"],
+            prompt=row["prompt"],
+            priority=row["priority"],
+            place=place,
+            waiting_for=row["waiting"].split(",") if row["waiting"] else [],
+            position=self._h.publisher.position(execution.stream),
+            now_us=self._h.clock.now_us(),
+        )
+        return execution_view(execution, around)
+
+    async def get(self, caller: Caller, p: Any) -> dict[str, Any]:
+        """One execution."""
+        return await self.view(await self._h.engine.find(p.execution))
+
+    async def list(self, caller: Caller, p: Any) -> dict[str, Any]:
+        """A page, newest first."""
+        project = (await self._projects.find(p.project)).id if p.project else None
+        where = ["(? IS NULL OR e.project = ?)", "(? IS NULL OR e.id < ?)"]
+        args: list[Any] = [project, project, p.cursor, p.cursor]
+        if p.live:
+            where.append("e.state IN ('pending','starting','running','waiting')")
+        if p.states is not None:
+            where.append(f"e.state IN ({','.join('?' for _ in p.states)})")
+            args += p.states
+        found = await self._h.db.all(
+            f"SELECT {rows.columns(Execution, 'e')}, p.name AS name, substr(o.prompt, 1, 200) AS prompt, o.priority AS priority,"
+            " (SELECT group_concat(a.id) FROM approvals a WHERE a.execution = e.id AND a.state = 'pending') AS waiting"
+            " FROM executions e JOIN orders o ON o.id = e.order_id JOIN projects p ON p.id = e.project"
+            f" WHERE {' AND '.join(where)} ORDER BY e.id DESC LIMIT ?",
+            *args, p.limit,
+        )  # fmt: skip
+        items = []
+        for row in found:
+            execution = rows.read(Execution, row)
+            place = await self._place(execution) if execution.state == "pending" else None
+            items.append(self._render(execution, row, place))
+        return {"items": items, "next_cursor": page_cursor(items, p.limit, "execution")}
+
+    async def wait(self, caller: Caller, p: Any) -> dict[str, Any]:
+        """Wait for the end."""
+        ended = await self._h.engine.wait(
+            p.execution, timeout_s=p.timeout_s, or_waiting=p.or_waiting
+        )
+        return await self.view(ended)
+
+    # --- stop ---------------------------------------------------------------------------------------
+
+    async def kill(self, caller: Caller, p: Any) -> dict[str, Any]:
+        """Stop one execution, or whatever a project executes and has pending."""
+        if p.project is not None:
+            project = await self._projects.find(p.project)
+            ids = [e.id for e in await self._h.db.write(lambda tx: work.of_project(tx, project.id))]
+            if not ids:
+                raise HiveError(
+                    "PROCESS_NOT_FOUND",
+                    f"Project {project.name!r} is not executing.",
+                    details={"project": project.id},
+                )
+        else:
+            ids = [(await self._h.engine.find(p.execution)).id]
+        stopped = await self._h.engine.kill(
+            ids, mode=StopMode(p.mode), by=caller.actor, note=p.reason
+        )
+        return {
+            "executions": [await self.view(e) for e in stopped],
+            "survivors": sum(e.survivors for e in stopped),
+        }
+
+    # --- conversations ------------------------------------------------------------------------------
+
+    async def sessions(self, caller: Caller, p: Any) -> dict[str, Any]:
+        """A page, newest first."""
+        project = (await self._projects.find(p.project)).id if p.project else None
+        before = int(p.cursor) if p.cursor and p.cursor.isdigit() else None
+        found = await self._h.db.all(
+            f"{_SESSIONS} WHERE (? IS NULL OR s.project = ?) AND (? IS NULL OR s.activity_us < ?)"
+            " ORDER BY s.activity_us DESC LIMIT ?",
+            project, project, before, before, p.limit,
+        )  # fmt: skip
+        cursor = str(found[-1]["activity_us"]) if len(found) == p.limit else None
+        return {"items": [_session_view(row) for row in found], "next_cursor": cursor}
+
+    async def session(self, caller: Caller, p: Any) -> dict[str, Any]:
+        """One conversation."""
+        row = await self._h.db.one(f"{_SESSIONS} WHERE s.id = ?", p.session)
+        if row is None:
+            raise HiveError("SESSION_NOT_FOUND", f"There is no session {p.session!r}.")
+        return _session_view(row)
+
+
+_SESSIONS = "SELECT s.*, p.name AS name, p.session AS current FROM sessions s JOIN projects p ON p.id = s.project"
+
+
+def _session_view(row: Any) -> dict[str, Any]:
+    return {
+        "session": row["id"],
+        "project": row["project"],
+        "project_name": row["name"],
+        "state": row["state"],
+        "is_current": row["current"] == row["id"],
+        "executions": row["executions"],
+        "last_execution": row["last_execution"],
+        "cost_usd": round(row["cost_usd"], 6),
+        "model": row["model"],
+        "created_at": format_us(row["created_us"]),
+        "last_activity_at": format_us(row["activity_us"]),
+    }

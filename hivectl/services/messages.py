@@ -1,0 +1,208 @@
+"""Reading the log: pages of events, and the parts of a message too large for one."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import msgspec
+
+from hivectl.journal import blobs, reader
+from hivectl.journal.record import Record
+from hivectl.journal.writer import StreamLog
+from hivectl.kit.clock import parse_duration_s, parse_time_us
+from hivectl.model.access import Caller
+from hivectl.model.errors import HiveError
+from hivectl.protocol import frames
+from hivectl.services.house import Handler, House
+from hivectl.services.projects import Projects
+
+PAGE_BYTES = 4 * 1024 * 1024
+"""Most bytes of events on one page; more are on the next."""
+SCAN_RECORDS = 200_000
+"""Most records one call looks at for a filtered page; the cursor goes on from there."""
+CHUNK = 1000
+
+
+class Messages:
+    """Answers `get_messages` and `message.get`."""
+
+    def __init__(self, house: House, projects: Projects) -> None:
+        """Over the rooms below, beside the projects."""
+        self._h = house
+        self._projects = projects
+
+    def bindings(self) -> dict[str, Handler]:
+        """Method name to handler."""
+        return {"get_messages": self.page, "message.get": self.part}
+
+    async def stream_of(self, ref: str) -> str:
+        """The home stream a project, or a stream's own name, stands for. Raises STREAM_NOT_FOUND."""
+        if ref == "system":
+            return ref
+        name = ref.removeprefix("project:")
+        if ref.startswith("project:") and ref in self._h.journal.streams():
+            return ref  # also of a project that was deleted and not purged
+        return (await self._projects.find(name)).stream
+
+    async def page(self, caller: Caller, p: Any) -> dict[str, Any]:
+        """A page of one stream, filtered, in either order."""
+        if (p.project is None) == (p.stream is None):
+            raise HiveError(
+                "INVALID_PARAMS",
+                "Give either project or stream.",
+                details={"errors": [{"pointer": "/project"}]},
+            )
+        stream = await self.stream_of(p.project or p.stream)
+        log = self._h.journal.open(stream)
+        low, high = await asyncio.to_thread(self._bounds, log, p)
+        wants = _filter(p)
+        found, after = await asyncio.to_thread(
+            partial(_scan, log, low, high, wants, is_down=p.order == "desc", limit=p.limit)
+        )
+        return {
+            "items": [
+                msgspec.Raw(frames.event_object(stream, log.epoch, record)) for record in found
+            ],
+            "next": after,
+            "stream": stream,
+            "epoch": log.epoch,
+            "first_seq": log.first_seq,
+            "last_seq": log.last_seq,
+        }
+
+    def _bounds(self, log: StreamLog, p: Any) -> tuple[int, int]:
+        """First and last sequence number that may be on the page."""
+        low = max(log.first_seq, (p.after or 0) + 1)
+        high = min(log.last_seq, (p.before or log.last_seq + 1) - 1)
+        if p.since is not None:
+            low = max(low, reader.find_time(log, self._time(p.since, "since")))
+        if p.until is not None:
+            high = min(high, reader.find_time(log, self._time(p.until, "until") + 1) - 1)
+        return low, high
+
+    def _time(self, text: str, name: str) -> int:
+        try:
+            return self._h.clock.now_us() - int(parse_duration_s(text) * 1_000_000)
+        except ValueError:
+            pass
+        try:
+            return parse_time_us(text)
+        except ValueError:
+            raise HiveError(
+                "INVALID_PARAMS", f"{name}: {text[:80]!r} is neither a time such as 2026-01-31T08:00 nor an age such as 10m.",
+                details={"errors": [{"pointer": f"/{name}"}]},
+            ) from None  # fmt: skip
+
+    async def part(self, caller: Caller, p: Any) -> dict[str, Any]:
+        """Some bytes of one event's raw line."""
+        stream = await self.stream_of(p.stream)
+        log = self._h.journal.open(stream)
+        record = await asyncio.to_thread(reader.read_one, log, p.seq)
+        if record is None:
+            raise HiveError(
+                "MESSAGE_NOT_FOUND",
+                f"{stream} holds no event {p.seq}.",
+                details={"first_seq": log.first_seq},
+            )
+        data = msgspec.json.decode(record.data)
+        if "blob" in data:
+            name = data["blob"]
+            name = name["blob"] if isinstance(name, dict) else name
+            size = data["size"]
+            try:
+                found = await asyncio.to_thread(blobs.read_blob, log, name, p.offset, p.limit)
+            except FileNotFoundError:
+                raise HiveError(
+                    "MESSAGE_NOT_FOUND", "The message's bytes are no longer kept."
+                ) from None
+        else:
+            whole = _raw_of(data, record)
+            size, found = len(whole), whole[p.offset : p.offset + p.limit]
+        end = p.offset + len(found)
+        return {
+            "stream": stream,
+            "seq": p.seq,
+            "offset": p.offset,
+            "size": size,
+            "data_b64": base64.b64encode(found).decode(),
+            "next_offset": end if end < size else None,
+        }
+
+
+class _Raw(msgspec.Struct):
+    raw: msgspec.Raw = msgspec.Raw(b"")
+
+
+def _raw_of(data: dict[str, Any], record: Record) -> bytes:
+    if "raw_b64" in data:
+        return base64.b64decode(data["raw_b64"])
+    raw = bytes(msgspec.json.decode(record.data, type=_Raw).raw)
+    return raw or bytes(record.data)
+
+
+def _filter(p: Any) -> Callable[[Record], bool] | None:
+    checks: list[Callable[[Record], bool]] = []
+    if p.execution is not None:
+        checks.append(lambda r: r.execution == p.execution)
+    if p.session is not None:
+        checks.append(lambda r: r.session == p.session)
+    if p.types is not None:
+        exact = {t for t in p.types if not t.endswith("*")}
+        heads = tuple(t[:-1] for t in p.types if t.endswith("*"))
+        checks.append(lambda r: r.type in exact or (bool(heads) and r.type.startswith(heads)))
+    if p.direction is not None:
+        mark = f'"direction":"{p.direction}"'.encode()
+        checks.append(lambda r: r.type == "message" and mark in bytes(r.data)[:200])
+    if p.grep is not None:
+        # Literal text, both as it is and as JSON writes it, without regard to case.
+        needles = {p.grep.lower(), msgspec.json.encode(p.grep)[1:-1].decode().lower()}
+        checks.append(lambda r: _holds(r, needles))
+    if not checks:
+        return None
+    return lambda record: all(check(record) for check in checks)
+
+
+def _holds(record: Record, needles: set[str]) -> bool:
+    text = bytes(record.data).decode("utf-8", "replace").lower()
+    return any(needle in text for needle in needles)
+
+
+def _scan(
+    log: StreamLog,
+    low: int,
+    high: int,
+    wants: Callable[[Record], bool] | None,
+    *,
+    is_down: bool,
+    limit: int,
+) -> tuple[list[Record], int | None]:
+    """Records that are wanted, and the cursor for the next page (None at the end)."""
+    found: list[Record] = []
+    size = looked = 0
+    at = high + 1 if is_down else low - 1
+    while low <= high and (at > low if is_down else at < high):
+        step = min(CHUNK, limit if wants is None else CHUNK)
+        batch = (
+            reader.read_before(log, at, step, descending=True, max_bytes=PAGE_BYTES)
+            if is_down
+            else reader.read_after(log, at, step, max_bytes=PAGE_BYTES)
+        )
+        if not batch:
+            return found, None
+        for record in batch:
+            if not low <= record.seq <= high:
+                return found, None
+            looked += 1
+            if wants is None or wants(record):
+                size += len(bytes(record.data))
+                if found and size > PAGE_BYTES:
+                    return found, at
+                found.append(record)
+            at = record.seq
+            if len(found) == limit or looked >= SCAN_RECORDS:
+                return found, None if at == (low if is_down else high) else at
+    return found, None

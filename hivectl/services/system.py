@@ -1,0 +1,231 @@
+"""The daemon about itself: who you are, health, counters, settings, schemas, stop, audit."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from hivectl import __version__
+from hivectl.config import SETTINGS
+from hivectl.kit.clock import format_us
+from hivectl.model.access import Caller
+from hivectl.model.errors import HiveError
+from hivectl.ports import Agent
+from hivectl.protocol.methods import PROTOCOL_VERSION
+from hivectl.services.house import Handler, House
+from hivectl.store import people
+
+LAG_BAD_MS = 250.0
+"""Above it health says that the event loop is late."""
+_HIDDEN = "***"
+
+
+class MachineFacts(Protocol):
+    """What is asked of the machine."""
+
+    @property
+    def node(self) -> str: ...
+    @property
+    def uptime_s(self) -> float: ...
+    def cpu_percent(self) -> float: ...
+    def rss_bytes(self) -> int: ...
+    async def loop_lag_ms(self) -> float: ...
+    def disk(self) -> dict[str, Any]: ...
+
+
+class Network(Protocol):
+    """What is asked of the server."""
+
+    @property
+    def addresses(self) -> Mapping[str, str | None]: ...
+    @property
+    def connections(self) -> int: ...
+    @property
+    def subscriptions(self) -> int: ...
+
+
+class System:
+    """Answers `ping`, `whoami`, `schema.get`, `health`, `stats`, `config.get`, `daemon.stop`."""
+
+    def __init__(
+        self,
+        house: House,
+        machine: MachineFacts,
+        agent: Agent,
+        pid: int,
+        ask_stop: Callable[[str], None],
+    ) -> None:
+        """`network` is set once the server exists."""
+        self._h = house
+        self._machine = machine
+        self._agent = agent
+        self._pid = pid
+        self._ask_stop = ask_stop
+        self.network: Network | None = None
+        self.notices: list[str] = []
+        """Problems found at the start that health keeps telling (a database set aside)."""
+
+    def bindings(self) -> dict[str, Handler]:
+        """Method name to handler."""
+        return {
+            "ping": self.ping,
+            "whoami": self.whoami,
+            "schema.get": self.schema,
+            "health": self.health,
+            "stats": self.stats,
+            "config.get": self.config,
+            "daemon.stop": self.stop,
+        }
+
+    async def ping(self, caller: Caller, p: Any) -> dict[str, Any]:
+        """The time."""
+        return {"time": format_us(self._h.clock.now_us())}
+
+    async def whoami(self, caller: Caller, p: Any) -> dict[str, Any]:
+        """The caller as the daemon sees it."""
+        return {
+            "actor": caller.actor,
+            "scopes": sorted(scope for scope in caller.scopes if caller.allows(scope)),
+            "connection": caller.connection,
+            "execution": caller.execution,
+            "peer": caller.peer,
+        }
+
+    async def schema(self, caller: Caller, p: Any) -> dict[str, Any]:
+        """All schemas."""
+        from hivectl.protocol import schema  # noqa: PLC0415  builds every model; asked for rarely
+
+        return schema.document()
+
+    async def _counts(self) -> dict[str, int]:
+        found = await self._h.db.all(
+            "SELECT state, count(*) AS n FROM executions WHERE state IN ('pending','starting','running','waiting') GROUP BY state"
+        )
+        return {"pending": 0, "starting": 0, "running": 0, "waiting": 0} | {
+            row["state"]: row["n"] for row in found
+        }
+
+    async def _claude(self) -> dict[str, Any]:
+        try:
+            info = await self._agent.probe()
+        except HiveError as exc:
+            return {"found": False, "code": exc.code, "problem": exc.message, "hint": exc.hint}
+        return {"found": True, "path": str(info.path), "version": info.version, "login": info.login}
+
+    async def health(self, caller: Caller, p: Any) -> dict[str, Any]:
+        """Whether all is well, in words."""
+        begun = time.perf_counter()
+        await self._h.db.write(lambda _tx: None)
+        store_ms = (time.perf_counter() - begun) * 1000
+        claude, disk, lag = (
+            await self._claude(),
+            self._machine.disk(),
+            await self._machine.loop_lag_ms(),
+        )
+        problems = list(self.notices)
+        if not claude["found"]:
+            problems.append(claude["problem"])
+        if self._h.publisher.is_blocked:
+            problems.append("The log cannot be written: the disk is full.")
+        if lag > LAG_BAD_MS:
+            problems.append(f"The event loop is {lag:.0f} ms late.")
+        problems += [
+            f"{notice.stream}: {notice.text}" for notice in list(self._h.journal.notices)[-10:]
+        ]
+        is_failing = self._h.publisher.is_blocked
+        network = self.network
+        addresses = dict(network.addresses) if network is not None else {}
+        return {
+            "status": "failing" if is_failing else "degraded" if problems else "ok",
+            "problems": problems,
+            "version": __version__,
+            "protocol": PROTOCOL_VERSION,
+            "node": self._machine.node,
+            "pid": self._pid,
+            "uptime_s": round(self._machine.uptime_s, 3),
+            "home": str(self._h.settings().places.state),
+            "socket": str(addresses.get("socket") or ""),
+            "tcp": addresses.get("tcp"),
+            "cpu_percent": self._machine.cpu_percent(),
+            "rss_bytes": self._machine.rss_bytes(),
+            "loop_lag_ms": round(lag, 3),
+            "disk": disk,
+            "storage": {
+                "commit_ms": round(store_ms, 3),
+                "database_bytes": self._h.db.path.stat().st_size,
+                "log_bytes": self._h.journal.disk_bytes(),
+                "streams": len(self._h.journal.streams()),
+            },
+            "claude": claude,
+            "executions": await self._counts(),
+            "connections": network.connections if network is not None else 0,
+            # A process of the same user can read the token file and the socket (S16): told, not hidden.
+            "self_approval_possible": True,
+        }
+
+    async def stats(self, caller: Caller, p: Any) -> dict[str, Any]:
+        """Counters and gauges."""
+        return await self.gauges()
+
+    async def gauges(self) -> dict[str, Any]:
+        """What `stats` answers, and what is sent every 10 seconds to who follows `system`."""
+        projects = await self._h.db.one("SELECT count(*) FROM projects")
+        pending = await self._h.db.one("SELECT count(*) FROM approvals WHERE state = 'pending'")
+        assert projects is not None
+        assert pending is not None
+        network = self.network
+        return {
+            "uptime_s": round(self._machine.uptime_s, 3),
+            "executions": await self._counts(),
+            "projects": projects[0],
+            "connections": network.connections if network is not None else 0,
+            "subscriptions": network.subscriptions if network is not None else 0,
+            "events": self._h.publisher.events,
+            "bytes_in": self._h.publisher.bytes,
+            "log_bytes": self._h.journal.disk_bytes(),
+            "approvals_pending": pending[0],
+            "rss_bytes": self._machine.rss_bytes(),
+            "cpu_percent": self._machine.cpu_percent(),
+            "loop_lag_ms": round(await self._machine.loop_lag_ms(), 3),
+        }
+
+    async def config(self, caller: Caller, p: Any) -> dict[str, Any]:
+        """Every setting with value and origin."""
+        settings = self._h.settings()
+        items = [
+            {
+                "key": row.key,
+                "value": _shown(settings[row.key]),
+                "origin": settings.origins[row.key],
+                "default": row.default,
+                "meaning": row.meaning,
+            }
+            for row in SETTINGS
+        ]
+        return {"items": items, "file": str(settings.places.config_file)}
+
+    async def stop(self, caller: Caller, p: Any) -> dict[str, Any]:
+        """Stop the daemon after this answer."""
+        live = list(self._h.engine.runners)
+        self._ask_stop(p.runs)
+        return {"pid": self._pid, "runs": p.runs, "live": live}
+
+    async def audit(self, caller: Caller, method: str, target: str, outcome: str) -> None:
+        """Append who changed what to the chain."""
+        entry = {
+            "at": format_us(self._h.clock.now_us()),
+            "actor": caller.actor,
+            "peer": caller.peer,
+            "execution": caller.execution,
+            "method": method,
+            "target": target,
+            "outcome": outcome,
+            "request": caller.request,
+        }
+        await self._h.db.write(lambda tx: people.audit(tx, entry))
+
+
+def _shown(value: Any) -> Any:
+    """Values of variables may be secrets: only their names are shown."""
+    return dict.fromkeys(value, _HIDDEN) if isinstance(value, dict) else value
