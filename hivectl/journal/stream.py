@@ -223,43 +223,46 @@ class StreamLog:
         first = self.view.last_seq + 1
         if not drafts:
             return first
-        lines = self._builder.build(drafts, first)
+        batch = self._builder.build(drafts, first)
+        lines = batch.lines
         size = sum(map(len, lines)) + len(lines)
         if self._is_segment_over(size, len(lines)):
             self._roll()
-        top = self._write(drafts, lines, first, size)
+        self._top = self._write(lines, first, size, max(self._top, batch.top))
         self._keep(lines, first, size)
-        self._top = top
-        for draft in drafts:
-            if draft.src is not None:
-                self._sources[draft.src.process, draft.src.spool] = draft.src.end
-            self.last_outbox = max(self.last_outbox, draft.ob)
+        for src in batch.sources:
+            self._sources[src.process, src.spool] = src.end
+        self.last_outbox = max(self.last_outbox, batch.outbox)
         if self.on_append is not None:
             self.on_append(self, first, lines)
         return first
 
-    def _write(self, drafts: Sequence[Draft], lines: list[bytes], first: int, size: int) -> int:
-        """Write lines, then index; the highest ts after them. Raises OSError: nothing is kept."""
+    def _write(self, lines: list[bytes], first: int, size: int, top: int) -> int:
+        """Write lines, then index; gives `top` back. Raises OSError or ValueError: nothing is kept."""
+        parts: list[tuple[int, bytes, int]] = []
+        view = self.view
+        has_snapshot = self._needs_snapshot or (
+            view.end - self._last_snapshot >= self._limits.snapshot_bytes
+        )
+        if has_snapshot:
+            parts.append((first, self._snapshot(), self._top))
+            size += len(parts[0][1])
         step = len(lines)
         if size > _ONE_PART_BYTES:
             step = max(1, step * _PART_BYTES // size)
-        parts: list[tuple[int, bytes, int]] = []
-        view, top = self.view, self._top
-        if self._needs_snapshot or view.end - self._last_snapshot >= self._limits.snapshot_bytes:
-            parts.append((first, self._snapshot(), top))
-        snapshots = len(parts)
         for at in range(0, len(lines), step):
-            top = max(top, *[draft.ts for draft in drafts[at : at + step]])
-            parts.append((first + at, b"\n".join(lines[at : at + step]) + b"\n", top))
+            part = b"\n".join(lines[at : at + step]) + b"\n"
+            if part.count(b"\n") != min(step, len(lines) - at):
+                raise ValueError("a record is one line: its data must not hold a line break")
+            parts.append((first + at, part, top))
         failpoint.hit("log_write")
         self._put([part for _, part, _ in parts])
-        if snapshots:
+        if has_snapshot:
             self._last_snapshot = view.end
             self._needs_snapshot = False
         self._is_marked_closed = False
-        end = view.end + size + (len(parts[0][1]) if snapshots else 0)
-        self.view = View(view.segments, end, first + len(lines) - 1)
-        self._cover(parts, starts_block=bool(snapshots))
+        self.view = View(view.segments, view.end + size, first + len(lines) - 1)
+        self._cover(parts, starts_block=has_snapshot)
         self._mark_dirty()
         return top
 
@@ -295,16 +298,11 @@ class StreamLog:
         self._ring_bytes += size
         limits = self._limits
         if self._ring_bytes > limits.ring_bytes or len(ring.lines) > limits.ring_lines:
-            kept: list[bytes] = []
-            room = limits.ring_bytes // 2
-            for line in reversed(ring.lines[-(limits.ring_lines // 2) :]):
-                room -= len(line) + 1
-                if room < 0:
-                    break
-                kept.append(line)
-            kept.reverse()
-            self._ring = Ring(first + len(lines) - len(kept), kept)
+            kept = ring.lines[len(ring.lines) // 2 + 1 :]
             self._ring_bytes = sum(map(len, kept)) + len(kept)
+            if self._ring_bytes > limits.ring_bytes:
+                kept, self._ring_bytes = [], 0
+            self._ring = Ring(first + len(lines) - len(kept), kept)
 
     @property
     def ring(self) -> Ring:
