@@ -76,8 +76,9 @@ class IndexWriter:
         self._fd = fd
         self.written = entries
         """Final entries on disk."""
-        self._provisional = 0
         self._backlog = bytearray()
+        self._provisional = bytearray()
+        self._provisional_written = 0
         self._seq = self._top = self._crc = self._length = 0
         self._offset = offset
 
@@ -85,48 +86,40 @@ class IndexWriter:
         """Cover parts (first record, whole lines, highest ts up to their end) in the order they were
         appended. What cannot be written waits in memory."""
         for seq, part, top in parts:
-            self._add(seq, part, top)
+            crc = zlib.crc32(part)
+            start = self._offset + self._length
+            if self._length:
+                self._crc = zlib.crc32(part, self._crc)
+            else:
+                self._seq, self._crc = seq, crc
+            self._top = top
+            self._length += len(part)
+            if self._length >= BLOCK_BYTES:
+                self.end_block()
+            else:
+                self._provisional += pack(Entry(seq, top, start, len(part), crc, is_final=False))
         with suppress(OSError):
             self.flush()
 
-    def _add(self, seq: int, part: bytes, top: int) -> None:
-        crc = zlib.crc32(part)
-        if not self._length:
-            self._seq, self._crc = seq, crc
-        else:
-            self._crc = zlib.crc32(part, self._crc)
-        start = self._offset + self._length
-        self._top = top
-        self._length += len(part)
-        if self._length >= BLOCK_BYTES:
-            self._finish_block()
-        elif not self._backlog:
-            entry = pack(Entry(seq, top, start, len(part), crc, is_final=False))
-            slot = self.written + self._provisional
-            # Provisional entries must join one another: after a failure this block gets no more.
-            if self._provisional >= 0:
-                try:
-                    self._disk.write_at(self._fd, entry, slot * ENTRY_BYTES)
-                    self._provisional += 1
-                except OSError:
-                    self._provisional = -1
-
-    def _finish_block(self) -> None:
-        self._backlog += pack(Entry(self._seq, self._top, self._offset, self._length, self._crc))
-        self._offset += self._length
-        self._length = self._provisional = 0
-
     def flush(self) -> None:
-        """Write the final entries that wait. Raises OSError; they wait on then."""
-        if self._backlog:
-            self._disk.write_at(self._fd, bytes(self._backlog), self.written * ENTRY_BYTES)
+        """Write the entries that wait. Raises OSError; they wait on then."""
+        data = bytes(self._backlog + self._provisional)
+        if data:
+            slot = self.written + self._provisional_written
+            self._disk.write_at(self._fd, data, slot * ENTRY_BYTES)
             self.written += len(self._backlog) // ENTRY_BYTES
+            self._provisional_written += len(self._provisional) // ENTRY_BYTES
             self._backlog.clear()
+            self._provisional.clear()
 
     def end_block(self) -> None:
         """End the block being filled, however short: what follows starts a block."""
-        if self._length:
-            self._finish_block()
+        if not self._length:
+            return
+        self._backlog += pack(Entry(self._seq, self._top, self._offset, self._length, self._crc))
+        self._offset += self._length
+        self._length = self._provisional_written = 0
+        self._provisional.clear()
 
     def restart(self) -> None:
         """Drop what stands behind the final entries. Raises OSError."""
