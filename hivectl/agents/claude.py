@@ -137,27 +137,20 @@ class ClaudeAgent:
         return found[0]
 
     async def _run_version(self, path: Path) -> tuple[int, str]:
-        try:
-            child = await asyncio.create_subprocess_exec(
-                str(path),
-                *self._prefix,
-                "--version",
-                env=self._env,
-                cwd="/",
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.DEVNULL,
-                start_new_session=True,
-            )
-        except OSError as error:
-            raise HiveError(
-                "SPAWN_FAILED",
-                f"{path} could not be started: {error.strerror or error}.",
-                details={"path": str(path), "errno": error.errno},
-            ) from error
+        # A pipe of our own: the one asyncio makes is not closed when its reader is paused.
+        read_end, write_end = os.pipe()
+        reader = asyncio.StreamReader(limit=PROBE_BYTES_MAX)
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(read_end, "rb", 0)
+        )
+        child: asyncio.subprocess.Process | None = None
         try:
             async with asyncio.timeout(PROBE_LIMIT_S):
-                output = await _read_bounded(child)
+                try:
+                    child = await self._start_version(path, write_end)
+                finally:
+                    os.close(write_end)
+                output = await _first_line(reader)
                 return await child.wait(), output
         except TimeoutError as error:
             raise HiveError(
@@ -166,11 +159,29 @@ class ClaudeAgent:
                 details={"path": str(path)},
             ) from error
         finally:
-            # Its own session: what it started goes with it, and nothing else does.
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(child.pid, signal.SIGKILL)
-            if child.returncode is None:
-                await child.wait()
+            transport.close()
+            if child is not None:
+                await _end(child)
+
+    async def _start_version(self, path: Path, stdout: int) -> asyncio.subprocess.Process:
+        try:
+            return await asyncio.create_subprocess_exec(
+                str(path),
+                *self._prefix,
+                "--version",
+                env=self._env,
+                cwd="/",
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=stdout,
+                stderr=asyncio.subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        except (OSError, ValueError) as error:
+            raise HiveError(
+                "SPAWN_FAILED",
+                f"{path} could not be started: {getattr(error, 'strerror', None) or error}.",
+                details={"path": str(path)},
+            ) from error
 
     # --- the login ---------------------------------------------------------------------------------
 
@@ -187,26 +198,42 @@ class ClaudeAgent:
         config = self._env.get("CLAUDE_CONFIG_DIR") or f"{self._env.get('HOME', '')}/.claude"
         try:
             return "credentials file" if Path(config, ".credentials.json").is_file() else ""
-        except OSError:
+        except (OSError, ValueError):
             return ""
 
 
-async def _read_bounded(child: asyncio.subprocess.Process) -> str:
-    """The head of its output; the rest is read and dropped so that it can end."""
-    assert child.stdout is not None
+async def _first_line(reader: asyncio.StreamReader) -> str:
+    """What comes first; whoever goes on writing fills its pipe and runs out of time."""
     head = b""
-    while chunk := await child.stdout.read(65536):
-        if len(head) < PROBE_BYTES_MAX:
-            head += chunk[:PROBE_BYTES_MAX]
+    while b"\n" not in head and len(head) < PROBE_BYTES_MAX:
+        chunk = await reader.read(PROBE_BYTES_MAX)
+        if not chunk:
+            break
+        head += chunk
     return head.decode("utf-8", "replace")
+
+
+async def _end(child: asyncio.subprocess.Process) -> None:
+    """Its own session: what it started goes with it, and nothing else does."""
+    if child.returncode is not None:
+        # Its number may be somebody else's by now; the group can only be told by a living leader.
+        return
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(child.pid, signal.SIGKILL)
+    await child.wait()
 
 
 def _with_mock_path(env: Mapping[str, str]) -> dict[str, str]:
     """The mock can be imported also where it is not installed (a checkout)."""
+    home = _mock_home()
+    return {**env, "PYTHONPATH": home} if home else dict(env)
+
+
+def _mock_home() -> str:
+    """The directory that holds the mock's package; empty when there is none."""
     found = importlib.util.find_spec("mock_claude")
-    if found is None or not found.submodule_search_locations:
-        return dict(env)
-    return {**env, "PYTHONPATH": str(Path(next(iter(found.submodule_search_locations))).parent)}
+    places = list(found.submodule_search_locations or ()) if found else []
+    return str(Path(places[0]).parent) if places else ""
 
 
 def _parts(version: str) -> tuple[int, ...]:
