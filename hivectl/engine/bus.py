@@ -165,9 +165,9 @@ class Bus:
         """All home streams."""
         return sorted({*self._journal.streams(), *self._seen})
 
-    def has(self, stream: str) -> bool:
-        """Whether there is such a home stream."""
-        return stream in self._seen or stream in self._journal.streams()
+    def opened(self) -> list[str]:
+        """Home streams that were looked at or appended to since the start; cheap."""
+        return list(self._seen)
 
     def forget(self, stream: str) -> None:
         """The stream was removed from the journal."""

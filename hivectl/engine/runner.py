@@ -177,6 +177,9 @@ class Runner:
                 projects.find(tx, self._execution.project),
             )
         )
+        if self._handle is not None and self._execution.session is None:
+            # It lives, and only a database that was rebuilt does not know its session: Claude will tell.
+            self._execution = replace(self._execution, session=make_uuid())
         if self._execution.session is None:
             trusted = await self._check(project)
             session, resume, fork_from = _choose_session(order, project)
@@ -381,7 +384,7 @@ class Runner:
         spill = self._w.settings().number("log.spill_bytes")
         if len(item.raw) > spill:
             ref = blobs.write_blob(self._log, item.raw)
-            head |= {"blob": ref, "size": len(item.raw), "is_json": item.is_json}
+            head |= {**ref, "is_json": item.is_json}
         elif item.is_json:
             head["raw"] = msgspec.Raw(item.raw)
         else:

@@ -110,9 +110,7 @@ class Messages:
             )
         data = msgspec.json.decode(record.data)
         if "blob" in data:
-            name = data["blob"]
-            name = name["blob"] if isinstance(name, dict) else name
-            size = data["size"]
+            name, size = data["blob"], data["size"]
             try:
                 found = await asyncio.to_thread(blobs.read_blob, log, name, p.offset, p.limit)
             except FileNotFoundError:

@@ -97,7 +97,7 @@ class People:
             "project": project,
             "note": p.note,
         }
-        policy.validate(
+        policy.validate_policy(
             policy.Policy(
                 id=rule["id"], action=p.action, tool=p.tool, match=rule["match"], project=project
             )

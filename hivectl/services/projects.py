@@ -28,9 +28,6 @@ from hivectl.store import rows, work
 
 CLONE_LIMIT_S = 600.0
 _REPO = re.compile(r"(https|ssh|git|file)://\S+|[\w.-]+@[\w.-]+:\S+|/\S+")
-_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
-_ID = re.compile(r"[a-z]+_")
-_NOT_IN_NAMES = re.compile(r"[^a-z0-9._-]+")
 
 
 class Projects:
@@ -57,8 +54,8 @@ class Projects:
     async def create(self, caller: Caller, p: Any) -> dict[str, Any]:
         """Register an existing directory, a new one, or a clone."""
         asked = self._expand(p.path)
-        name = p.name or _name_of(asked)
-        _check_name(name)
+        name = p.name or paths.name_for(asked)
+        paths.check_name(name)
         defaults = _checked_defaults(p.defaults)
         validate_additions(p.env)
         others = await self._others()
@@ -221,7 +218,7 @@ class Projects:
         project = await self.find(p.project)
         changes: dict[str, Any] = {}
         if p.name is not None:
-            _check_name(p.name)
+            paths.check_name(p.name)
             changes["name"] = p.name
         if p.path is not None:
             changes |= await self._moved(project, p.path)
@@ -313,21 +310,6 @@ def _checked_defaults(defaults: Any) -> dict[str, Any]:
     given: dict[str, Any] = defaults.model_dump(exclude_none=True)
     validate_options(options_of({k: v for k, v in given.items() if k in OPTION_NAMES}))
     return given
-
-
-def _check_name(name: str) -> None:
-    """A name never looks like an id, and can be typed without quotes."""
-    if not _NAME.fullmatch(name) or _ID.match(name):
-        raise HiveError(
-            "INVALID_PARAMS", f"{name[:100]!r} cannot be a project's name.",
-            hint="Use small letters, digits, `.`, `_` and `-`, beginning with a letter or digit, and not like an id (`p_...`).",
-            details={"errors": [{"pointer": "/name"}]},
-        )  # fmt: skip
-
-
-def _name_of(path: str) -> str:
-    name = _NOT_IN_NAMES.sub("-", os.path.basename(path).lower()).strip("-._")[:100]
-    return "project-" + name if not name or _ID.match(name) else name
 
 
 async def _clone(repo: str, branch: str | None, path: Path) -> None:

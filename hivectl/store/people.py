@@ -54,6 +54,7 @@ def describe(approval: Approval) -> dict[str, Any]:
         "description": approval.description,
         "summary": approval.summary,
         "suggestions": approval.suggestions,
+        "claude_request": approval.request,
         "decision": approval.decision,
         "decided_by": approval.decided_by,
         "message": approval.message,

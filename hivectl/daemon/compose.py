@@ -1,0 +1,245 @@
+"""The one place where the rooms are joined: adapters chosen, recovery run, listeners opened."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from hivectl import __version__
+from hivectl.agents.claude import ClaudeAgent
+from hivectl.agents.claude_argv import secret_paths
+from hivectl.config import Places, Settings
+from hivectl.daemon.lifecycle import Control, Runs
+from hivectl.engine.bus import Bus
+from hivectl.engine.engine import Engine
+from hivectl.engine.publisher import Publisher
+from hivectl.engine.rebuild import rebuild
+from hivectl.engine.runner import World
+from hivectl.journal.limits import JournalLimits
+from hivectl.journal.writer import Journal
+from hivectl.kit.aio import Nursery
+from hivectl.kit.files import boot_id
+from hivectl.kit.ids import make_id
+from hivectl.procs.host import LocalHost
+from hivectl.server.app import Server
+from hivectl.services.executions import Executions
+from hivectl.services.house import Handler, House
+from hivectl.services.messages import Messages
+from hivectl.services.people import People
+from hivectl.services.projects import Projects
+from hivectl.services.system import System
+from hivectl.store import work
+from hivectl.store.database import Database, DatabaseDamaged, set_aside
+
+_log = logging.getLogger(__name__)
+
+SYNC_S = {"normal": 0.1, "strict": 0.02}
+CLOSE_S = 2.0
+VITAL = frozenset({"claims"})
+"""Tasks without which the daemon would only look alive."""
+HOUR_US = 3_600_000_000
+
+
+class Daemon:
+    """Everything the daemon does; fulfils `lifecycle.App`."""
+
+    def __init__(self, settings: Settings, control: Control) -> None:
+        """Nothing is opened before `start`."""
+        self._settings = settings
+        self._control = control
+        self._db: Database | None = None
+        self._engine: Engine | None = None
+        self._publisher: Publisher | None = None
+        self._server: Server | None = None
+        self._system: System | None = None
+        self._nursery = Nursery(self._task_failed)
+        places = settings.places
+        self._journal = Journal(
+            places.journal, clock=control.clock, limits=journal_limits(settings), boot_id=boot_id()
+        )
+        self._bus = Bus(self._journal, control.clock)
+        self._host = LocalHost(places.runs, clock=control.clock)
+
+    def _task_failed(self, name: str, error: BaseException) -> None:
+        _log.error("task failed", extra={"task": name}, exc_info=error)
+        if name in VITAL:
+            self._control.fail(f"{name}: {error}")
+
+    async def start(self) -> None:
+        """Recover, then listen."""
+        db, notices = await self._open_database(self._settings.places)
+        self._db = db
+        publisher = Publisher(self._journal, self._bus, self._nursery)
+        self._publisher = publisher
+        publisher.attach(db)
+        if notices:
+            rebuilt = await rebuild(db, self._journal)
+            notices.append(
+                f"Restored from the log: {rebuilt.projects} projects, {rebuilt.executions} executions"
+                f" ({rebuilt.queued} waiting). Not restored: {'; '.join(rebuilt.not_restored)}."
+            )
+        missing = await publisher.recover()
+        engine = Engine(self._world(db, publisher))
+        self._engine = engine
+        recovered = await engine.start()
+        self._server = self._make_server(db, publisher, engine, notices)
+        key_age = self._settings.number("queue.idempotency_h") * HOUR_US
+        await db.write(lambda tx: work.forget_keys(tx, older_us=key_age))
+        counts = {**recovered, "events_completed": missing}
+        await self._tell_start(db, notices, counts)
+        await self._server.start()
+        _log.info("recovered", extra=counts)
+
+    async def _open_database(self, places: Places) -> tuple[Database, list[str]]:
+        try:
+            return await Database.open(places.database, self._control.clock), []
+        except DatabaseDamaged as exc:
+            label = make_id("d").removeprefix("d_")[:12]
+            aside = set_aside(places.database, label)
+            _log.error(
+                "database damaged, set aside", extra={"damage": str(exc), "aside": str(aside)}
+            )
+            db = await Database.open(places.database, self._control.clock)
+            return db, [f"The database was damaged ({exc}) and set aside as {aside.name}."]
+
+    async def _tell_start(
+        self, db: Database, notices: list[str], counts: Mapping[str, int]
+    ) -> None:
+        data = {"version": __version__, "pid": os.getpid(), "recovered": dict(counts)}
+        await db.write(lambda tx: tx.emit("system", "system.started", data, actor="system"))
+        for text in notices:
+            notice = {
+                "code": "STORAGE_ERROR",
+                "message": text,
+                "hint": "`hivectl doctor` tells more.",
+            }
+            await db.write(
+                lambda tx, n=notice: tx.emit("system", "system.notice", n, actor="system")
+            )  # type: ignore[misc]
+
+    def _world(self, db: Database, publisher: Publisher) -> World:
+        settings = self._settings
+        home = Path(settings.environment.get("HOME") or Path.home())
+        places = settings.places
+        config_dir = settings.environment.get("CLAUDE_CONFIG_DIR")
+        others = [places.state, places.runtime, places.config_file.parent]
+        others += [Path(config_dir)] if config_dir else []
+        deny = [*secret_paths(home, *others), *settings.strings("claude.deny_read")]
+        return World(
+            settings=lambda: self._settings,
+            clock=self._control.clock,
+            db=db,
+            journal=self._journal,
+            publisher=publisher,
+            bus=self._bus,
+            host=self._host,
+            agent=ClaudeAgent(
+                settings.text("claude.bin"),
+                env=settings.environment,
+                additions=settings["claude.env"],
+                min_version=settings.text("claude.min_version"),
+            ),
+            nursery=self._nursery,
+            deny_read=tuple(deny),
+        )
+
+    def _make_server(
+        self, db: Database, publisher: Publisher, engine: Engine, notices: list[str]
+    ) -> Server:
+        house = House(
+            settings=lambda: self._settings,
+            clock=self._control.clock,
+            db=db,
+            journal=self._journal,
+            publisher=publisher,
+            engine=engine,
+        )
+        projects = Projects(house)
+        messages = Messages(house, projects)
+        system = System(
+            house, self._control.machine, engine.world.agent, os.getpid(), self._ask_stop
+        )
+        system.notices = notices
+        self._system = system
+        bindings: dict[str, Handler] = {}
+        for service in (
+            projects,
+            Executions(house, projects),
+            People(house, projects),
+            messages,
+            system,
+        ):
+            bindings |= service.bindings()
+        server = make_server(self._settings, self._control, self._bus, bindings, messages, system)
+        system.network = server
+        return server
+
+    def _ask_stop(self, runs: str) -> None:
+        match runs:
+            case "wait" | "kill":
+                self._control.ask_stop(runs)
+            case _:
+                self._control.ask_stop("keep")
+
+    async def stop(self, *, runs: Runs, timeout_s: float | None) -> None:
+        """No new work, runs kept, waited for or ended, clients told, files closed."""
+        if self._db is not None:
+            await self._db.write(
+                lambda tx: tx.emit("system", "system.stopping", {"runs": runs}, actor="system")
+            )
+        if self._engine is not None:
+            self._engine.is_draining = True
+            if runs != "keep":
+                await self._engine.stop(runs=runs, timeout_s=timeout_s)
+        if self._server is not None:
+            await self._server.stop()
+        if self._engine is not None:
+            await self._engine.stop(runs="keep", timeout_s=timeout_s)
+        await self._nursery.close(within_s=CLOSE_S)
+        await self._host.close()
+        if self._publisher is not None:
+            await self._publisher.close()
+        if self._db is not None:
+            await self._db.close()
+        await self._journal.close()
+
+    async def beat(self) -> None:
+        """One round trip through the store's writer thread."""
+        if self._db is not None:
+            await self._db.write(lambda _tx: None)
+
+    def reload(self, settings: Settings) -> None:
+        """Take over the settings that may change while running."""
+        self._settings = settings
+        if self._engine is not None:
+            self._engine.wake()
+
+    def status(self) -> str:
+        """One line with counts."""
+        live = len(self._engine.runners) if self._engine is not None else 0
+        return f"{live} executions"
+
+    @property
+    def addresses(self) -> Mapping[str, str | None]:
+        """`socket` and `tcp`."""
+        return self._server.addresses if self._server is not None else {}
+
+
+def journal_limits(settings: Settings) -> JournalLimits:
+    """The journal's limits from the settings."""
+    return JournalLimits(
+        segment_bytes=settings.number("log.segment_bytes"),
+        segment_age_s=settings.seconds("log.segment_age_s"),
+        segment_lines=settings.number("log.segment_lines"),
+        retention_bytes=settings.number("log.retention_bytes") or None,
+        retention_age_s=settings.seconds_or_none("log.retention_age_s"),
+        sync_interval_s=SYNC_S[settings.text("log.durability")],
+        spill_bytes=settings.number("log.spill_bytes"),
+    )
+
+
+async def build(settings: Settings, control: Control) -> Daemon:
+    """The daemon, not yet started."""
+    return Daemon(settings, control)

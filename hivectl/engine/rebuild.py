@@ -1,0 +1,239 @@
+"""A new database from the log, after the old one was found damaged and set aside.
+
+What the log tells is restored: projects with their trust, executions (ended, live and waiting in the
+queue, with their prompts), conversations, pending approvals, rules. What it does not tell is named in the
+result, so that the user can be told: values of environment variables, idempotency keys, the audit chain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from hivectl.journal import blobs, reader
+from hivectl.journal.record import Record
+from hivectl.journal.writer import Journal, StreamLog
+from hivectl.kit.ids import make_uuid
+from hivectl.model.project import Trust
+from hivectl.model.work import EXECUTION_ENDS, LIVE_STATES, ExecutionState
+from hivectl.store import rows, work
+from hivectl.store.database import Database, Tx
+
+PAGE = 2000
+
+
+@dataclass(slots=True)
+class Rebuilt:
+    """What came back, and what did not."""
+
+    projects: int = 0
+    executions: int = 0
+    queued: int = 0
+    not_restored: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Story:
+    """A project as its stream tells it."""
+
+    project: dict[str, Any] = field(default_factory=dict)
+    is_deleted: bool = False
+    trust_hash: str | None = None
+    created: dict[str, dict[str, Any]] = field(default_factory=dict)
+    states: dict[str, dict[str, Any]] = field(default_factory=dict)
+    prompts: dict[str, tuple[str, str]] = field(default_factory=dict)
+    usage: dict[str, dict[str, Any]] = field(default_factory=dict)
+    sessions: dict[str, dict[str, Any]] = field(default_factory=dict)
+    session_of: dict[str, str] = field(default_factory=dict)
+    approvals: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+async def rebuild(db: Database, journal: Journal) -> Rebuilt:
+    """Fill the empty database from every stream of the journal."""
+    rebuilt = Rebuilt()
+    streams = journal.streams()
+    newest = max((journal.open(stream).last_outbox for stream in streams), default=0)
+    # Numbers of events go on: smaller ones would be taken for events the log has already.
+    await db.write(
+        lambda tx: tx.run("INSERT INTO sqlite_sequence(name, seq) VALUES ('outbox', ?)", newest)
+    )
+    for stream in streams:
+        if stream.startswith("project:"):
+            story = _read(journal.open(stream))
+            if story.project and not story.is_deleted:
+                await db.write(lambda tx, s=story: _restore(tx, s, rebuilt))  # type: ignore[misc]
+    if "system" in streams:
+        rules = _rules(journal.open("system"))
+        await db.write(lambda tx: _restore_rules(tx, rules))
+    rebuilt.not_restored += [
+        "idempotency keys",
+        "the audit chain (it begins anew; the old one lies in the damaged file)",
+    ]
+    return rebuilt
+
+
+def _records(log: StreamLog) -> Iterator[Record]:
+    after = 0
+    while page := reader.read_after(log, after, PAGE):
+        yield from page
+        after = page[-1].seq
+
+
+def _read(log: StreamLog) -> _Story:
+    story = _Story()
+    for record in _records(log):
+        if record.type not in _TELLING:
+            continue
+        data = msgspec.json.decode(record.data)
+        if record.type == "message":
+            if data.get("kind") == "prompt" and record.execution:
+                story.prompts[record.execution] = _prompt(log, data)
+        else:
+            _tell(story, record, data)
+    return story
+
+
+def _prompt(log: StreamLog, data: dict[str, Any]) -> tuple[str, str]:
+    raw = data.get("raw")
+    if raw is None:
+        raw = msgspec.json.decode(blobs.read_blob(log, data["blob"], 0, data["size"]))
+    return raw["message"]["content"], raw.get("uuid") or make_uuid()
+
+
+_TELLING = frozenset(
+    {
+        "project.created", "project.updated", "project.deleted", "project.trust_changed", "execution.created", "execution.state",
+        "execution.ended", "message", "session.started", "session.reset", "usage.updated", "approval.requested",
+        "approval.decided", "approval.expired",
+    }
+)  # fmt: skip
+
+
+def _tell(story: _Story, record: Record, data: dict[str, Any]) -> None:
+    execution = record.execution or ""
+    match record.type:
+        case "project.created" | "project.updated":
+            story.project = {"created_us": record.ts, **data}
+        case "project.deleted":
+            story.is_deleted = True
+        case "project.trust_changed":
+            story.trust_hash = data["hash"] if data["trust"] == Trust.TRUSTED else None
+        case "execution.created":
+            story.created[execution] = {**data, "ts": record.ts, "actor": record.actor or ""}
+        case "execution.state" | "execution.ended":
+            story.states[execution] = {**story.states.get(execution, {}), **data, "ts": record.ts}
+        case "usage.updated":
+            story.usage[execution] = data["usage"]
+        case "session.started":
+            story.sessions[data["session"]] = {
+                "model": data.get("model"),
+                "execution": execution,
+                "ts": record.ts,
+            }
+            story.session_of[execution] = data["session"]
+            story.project["session"] = data["session"]
+        case "session.reset":
+            story.project["session"] = None
+        case _:
+            story.approvals[data["id"]] = data
+
+
+def _restore(tx: Tx, story: _Story, rebuilt: Rebuilt) -> None:
+    p = story.project
+    tx.run(
+        "INSERT INTO projects(id, name, path, dev, ino, trust_hash, defaults, env, version, session, created_us, activity_us)"
+        " VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
+        p["id"], p["name"], p["path"], p["dev"], p["ino"], story.trust_hash, rows.dump(p["defaults"]), "{}", p["version"],
+        p.get("session"), p["created_us"], tx.now_us,
+    )  # fmt: skip
+    tx.run("INSERT INTO lanes(lane, project) VALUES (?, ?)", p["id"], p["id"])
+    rebuilt.projects += 1
+    if p.get("env_names"):
+        rebuilt.not_restored.append(
+            f"values of {', '.join(p['env_names'])} in the environment of project {p['name']}"
+        )
+    for id_, session in story.sessions.items():
+        tx.run(
+            "INSERT INTO sessions(id, project, state, model, last_execution, created_us, activity_us) VALUES (?,?,'idle',?,?,?,?)",
+            id_, p["id"], session["model"], session["execution"], session["ts"], session["ts"],
+        )  # fmt: skip
+    for id_, created in story.created.items():
+        _restore_execution(tx, story, id_, created, rebuilt)
+    for approval in story.approvals.values():
+        if (
+            approval["state"] == "pending"
+            and story.states.get(approval["execution"], {}).get("state") in LIVE_STATES
+        ):
+            _restore_approval(tx, approval)
+
+
+def _restore_execution(
+    tx: Tx, story: _Story, id_: str, created: dict[str, Any], rebuilt: Rebuilt
+) -> None:
+    last = story.states.get(id_, {})
+    state = ExecutionState(last.get("state", ExecutionState.PENDING))
+    if id_ not in story.prompts:
+        rebuilt.not_restored.append(f"execution {id_}: its prompt is not in the log any more")
+        return
+    prompt, uuid = story.prompts[id_]
+    project = story.project["id"]
+    order_state = "queued" if state is ExecutionState.PENDING else "claimed"
+    if state in EXECUTION_ENDS:
+        order_state = {"completed": "completed", "cancelled": "cancelled"}.get(state, "failed")
+    rank = created["ts"] - work.BOOST_US.get(created.get("priority", "normal"), 0)
+    options = rows.dump(created.get("options", {}))
+    tx.run(
+        "INSERT INTO orders(id, project, lane, state, priority, rank, attempt, prompt, prompt_uuid, session, options, actor,"
+        " created_us) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)",
+        created["work_order"], project, project, order_state, created.get("priority", "normal"), rank, created["attempt"],
+        prompt, uuid, created["session"], options, created["actor"], created["ts"],
+    )  # fmt: skip
+    usage = story.usage.get(id_, {})
+    tx.run(
+        "INSERT INTO executions(id, order_id, project, lane, process, state, attempt, session, resume, actor, options, cause,"
+        " message, exit_code, signal, subtype, result, stderr, usage, cost_usd, pid, created_us, started_us, ended_us)"
+        " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+        id_, created["work_order"], project, project, last.get("process"), state, created["attempt"], story.session_of.get(id_),
+        0, created["actor"], options, last.get("cause"), last.get("message", ""), last.get("exit_code"), last.get("signal"),
+        last.get("subtype"), last.get("result"), last.get("stderr", ""), rows.dump(usage), usage.get("cost_usd", 0.0),
+        last.get("pid"), created["ts"], created["ts"], last["ts"] if state in EXECUTION_ENDS else None,
+    )  # fmt: skip
+    rebuilt.executions += 1
+    rebuilt.queued += state is ExecutionState.PENDING
+
+
+def _restore_approval(tx: Tx, approval: dict[str, Any]) -> None:
+    tx.run(
+        "INSERT INTO approvals(id, execution, project, request, kind, tool, input, description, suggestions, state, version,"
+        " created_us) VALUES (?,?,?,?,?,?,?,?,?,'pending',?,?)",
+        approval["id"], approval["execution"], approval["project"], approval["claude_request"], approval["kind"],
+        approval["tool"], rows.dump(approval["input"]), approval["description"], rows.dump(approval["suggestions"]),
+        approval["version"], tx.now_us,
+    )  # fmt: skip
+
+
+def _rules(log: StreamLog) -> list[dict[str, Any]]:
+    rules: dict[str, dict[str, Any]] = {}
+    for record in _records(log):
+        if record.type == "policy.changed":
+            data = msgspec.json.decode(record.data)
+            rules.pop(data["policy"]["id"], None)
+            if data["action"] == "added":
+                rules[data["policy"]["id"]] = data["policy"]
+    return list(rules.values())
+
+
+def _restore_rules(tx: Tx, rules: list[dict[str, Any]]) -> None:
+    for rule in rules:
+        if rule["project"] is None or tx.one(
+            "SELECT 1 FROM projects WHERE id = ?", rule["project"]
+        ):
+            tx.run(
+                "INSERT INTO policies(id, position, action, tool, match, project, note, created_by, created_us)"
+                " VALUES (?,?,?,?,?,?,?,?,?)",
+                rule["id"], rule["position"], rule["action"], rule["tool"], rows.dump(rule["match"]), rule["project"],
+                rule["note"], rule["created_by"], tx.now_us,
+            )  # fmt: skip
