@@ -26,7 +26,6 @@ from hivectl.config import Places, Settings
 from hivectl.daemon import logs, token_file
 from hivectl.daemon.machine import Machine
 from hivectl.daemon.notify import Notifier, handed_over_fds
-from hivectl.daemon.reaper import Reaper
 from hivectl.kit import failpoint, files
 from hivectl.kit.aio import Nursery
 from hivectl.kit.clock import Clock, SystemClock
@@ -315,17 +314,12 @@ class _Life:
         """From recovery to the last closed file; the exit code."""
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(_report_loop)
-        reaper = Reaper() if os.getpid() == 1 else None
         self._listen_to_signals(loop)
-        if reaper:
-            reaper.start()
         try:
             ask = await self._until_asked()
             code = await self._stop(ask)
         finally:
             self._clear()
-            if reaper:
-                reaper.stop()
             await self._nursery.close(within_s=_HURRY_S)
         _log.info("stopped", extra={"exit_code": code})
         return code
