@@ -1,0 +1,217 @@
+"""Goes on with a child whose shim was lost, inside the daemon, with the shim's own code.
+
+It moves output from the FIFOs to the spools, writes stdin, enforces limits, climbs the stop ladder and
+sweeps by the environment mark. The exit code comes from waiting for the child when it is ours, else from
+the kernel, else it stays unknown: then the end is lost, never a success.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import select
+import signal
+from collections.abc import Callable
+from contextlib import suppress
+
+from hivectl.kit.clock import Clock
+from hivectl.procs import reaper, shim, trees
+from hivectl.procs.rundir import Record, RunDir
+
+CODE_WAIT_S = 2.0
+"""How long to wait for the parent of an ended child to reap it; before that there is no exit code."""
+EMPTY_PASSES = 2
+"""A sweep is over after so many passes in a row that found nobody."""
+SWEEP_LIMIT_S = 10.0
+
+
+class Strays:
+    """The child and its marked descendants, seen from outside: a `Body` for the supervisor."""
+
+    is_shim_lost = True
+    is_alone = False
+
+    def __init__(self, record: Record, mark: str, pidfd: int | None, clock: Clock) -> None:
+        self._record = record
+        self._mark = mark
+        self._pidfd = pidfd
+        self._clock = clock
+        self.status: int | None = None
+        self.is_ended = pidfd is None
+        self.swept = 0
+        self.denied: set[int] = set()
+        self._gone_at: float | None = None
+        self._began: float | None = None
+        self._empty = 0
+
+    def reap(self, now: float) -> None:
+        """Learn the exit status once the child has ended."""
+        if self.is_ended or self._pidfd is None:
+            return
+        poll = select.poll()
+        poll.register(self._pidfd, select.POLLIN)
+        if not poll.poll(0):
+            return
+        self._gone_at = now if self._gone_at is None else self._gone_at
+        self.status = reaper.read_status(self._pidfd)
+        self.is_ended = self.status is not None or now - self._gone_at >= CODE_WAIT_S
+
+    @property
+    def is_status_awaited(self) -> bool:
+        """The child has ended but its status is not known yet."""
+        return self._gone_at is not None and not self.is_ended
+
+    def terminate(self) -> None:
+        """SIGTERM to the child's group, or to the child alone when it leads none."""
+        if self._pidfd is None or self._gone_at is not None:
+            return
+        with suppress(OSError):
+            # held by the pidfd's check just before: a group exists as long as its leader is not reaped
+            if os.getpgid(self._record.child) == self._record.child and trees.is_alive(
+                self._record.child, self._record.child_start
+            ):
+                os.killpg(self._record.child, signal.SIGTERM)
+            else:
+                signal.pidfd_send_signal(self._pidfd, signal.SIGTERM)
+
+    def sweep(self, now: float) -> bool:
+        """One pass; True when two in a row found nobody, or no more can be done."""
+        self._began = now if self._began is None else self._began
+        below = set()
+        if self._pidfd is not None and not self.is_ended and self._gone_at is None:
+            below = trees.find_below(self._record.child)
+            with suppress(OSError):
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+        found = trees.find_marked(self._mark) - {self._record.child}
+        killed, denied = trees.kill_all(found, self._mark, below=below)
+        self.swept += killed
+        self.denied = set(range(denied))
+        self._empty = 0 if killed else self._empty + 1
+        if now - self._began >= SWEEP_LIMIT_S:
+            return True
+        return self.is_ended and self._empty >= EMPTY_PASSES
+
+
+class Orphan:
+    """Cares for one child in a lost shim's place until `run` returns."""
+
+    def __init__(
+        self,
+        directory: RunDir,
+        record: Record,
+        clock: Clock,
+        *,
+        pidfd: int | None,
+        stdin: int | None,
+        on_change: Callable[[], None],
+    ) -> None:
+        """`pidfd`: the child, None when it is gone. `stdin`: a write end that was open all the time; without
+        one the child has seen the end of its input. Both stay the caller's to close... but stdin, which is
+        closed here. Raises OSError."""
+        spec = directory.read_fields(shim.SPEC) or {}
+        self._directory = directory
+        self._clock = clock
+        self._pidfd = pidfd
+        self._on_change = on_change
+        self._wake = asyncio.Event()
+        self._watched: set[int] = set()
+        self._writing: int | None = None
+        self._fds: list[int] = []
+        self.body = Strays(record, spec.get("mark", ""), pidfd, clock)
+        spools = {name: self._open_spool(name) for name in shim.SPOOLS}
+        frames = shim.Frames(self._open(directory.file(shim.FRAMES), os.O_RDWR))
+        if frames.is_closed and stdin is not None:
+            os.close(stdin)
+            stdin = None
+        pipe = shim.Stdin(stdin, frames)
+        limits = shim.Limits(spec)
+        now = clock.monotonic()
+        self.supervisor = shim.Supervisor(limits, spools, pipe, self.body, now)
+        state = directory.read_fields(shim.STATE)
+        if state is not None and "deadline" in state:
+            self.supervisor.restore(state)
+        if pidfd is None and self.supervisor.phase == "run":
+            self.supervisor.phase = "sweep"
+
+    def _open(self, path: os.PathLike[str], flags: int) -> int:
+        fd = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_CREAT, 0o600)
+        self._fds.append(fd)
+        return fd
+
+    def _open_spool(self, name: str) -> shim.Spool:
+        path = self._directory.file(shim.FIFOS[name])
+        if not path.exists():
+            os.mkfifo(path, 0o600)
+        fifo = self._open(path, os.O_RDWR | os.O_NONBLOCK)
+        return shim.Spool(fifo, self._open(self._directory.file(shim.SPOOLS[name]), os.O_RDWR))
+
+    def poke(self) -> None:
+        """Something was asked of the supervisor."""
+        self._wake.set()
+
+    async def run(self) -> dict[str, object]:
+        """To the end of the child and its descendants; what its exit file is to say."""
+        try:
+            while True:
+                sizes = (self.supervisor.output_bytes, self.supervisor.is_stalled)
+                self._wake.clear()
+                self.supervisor.turn(self._clock.monotonic())
+                if sizes != (self.supervisor.output_bytes, self.supervisor.is_stalled):
+                    self._on_change()
+                if self.supervisor.phase == "done":
+                    return self.supervisor.record()
+                self._watch()
+                await self._wait()
+        finally:
+            self.close()
+
+    async def _wait(self) -> None:
+        due = self.supervisor.due()
+        if self.body.is_status_awaited:
+            due = self._clock.monotonic() + shim.SWEEP_POLL_S
+        timeout = None if due is None else max(0.0, due - self._clock.monotonic())
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                await self._wake.wait()
+
+    def _watch(self) -> None:
+        loop = asyncio.get_running_loop()
+        supervisor = self.supervisor
+        wanted = {spool.fifo for spool in supervisor.spools.values() if supervisor.wants(spool)}
+        if self._pidfd is not None and not self.body.is_ended and not self.body.is_status_awaited:
+            wanted.add(self._pidfd)
+        for fd in self._watched - wanted:
+            loop.remove_reader(fd)
+        for fd in wanted:
+            loop.add_reader(fd, self._readable, fd)
+        self._watched = wanted
+        writing = supervisor.stdin.fd if supervisor.stdin.is_waiting else None
+        if self._writing is not None and writing != self._writing:
+            loop.remove_writer(self._writing)
+        if writing is not None:
+            loop.add_writer(writing, self._writable, writing)
+        self._writing = writing
+
+    def _readable(self, fd: int) -> None:
+        # taken off until the next turn, which the event loop may run a little later
+        asyncio.get_running_loop().remove_reader(fd)
+        self._watched.discard(fd)
+        self._wake.set()
+
+    def _writable(self, fd: int) -> None:
+        asyncio.get_running_loop().remove_writer(fd)
+        self._writing = None
+        self._wake.set()
+
+    def close(self) -> None:
+        """Let go; what is in the pipes stays there as long as somebody else holds them."""
+        loop = asyncio.get_running_loop()
+        for fd in self._watched:
+            loop.remove_reader(fd)
+        if self._writing is not None:
+            loop.remove_writer(self._writing)
+        self._watched, self._writing = set(), None
+        self.supervisor.stdin.detach()
+        for fd in self._fds:
+            os.close(fd)
+        self._fds = []
