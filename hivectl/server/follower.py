@@ -79,9 +79,16 @@ class Follower:
         sub.is_started = True
         sub.quiet_since = self._hub.clock.monotonic()
         self.subs[sub.id] = sub
+        # Since the cursors were made more may have come.
+        if sub.views:
+            for stream in self._hub.bus.opened():
+                if stream not in sub.cursors:
+                    self._make_cursor(sub, stream)
         for cursor in sub.cursors.values():
             self._by_stream.setdefault(cursor.stream, []).append(cursor)
             sub.waiting.add(cursor)
+            last = self._hub.bus.head(cursor.stream).last_seq
+            cursor.is_replaying = cursor.position < last
         self._hub.add(sub, self)
         for cursor in list(sub.cursors.values()):
             if cursor.is_replaying:
@@ -126,6 +133,14 @@ class Follower:
 
     def add_new_stream(self, sub: Subscription, stream: str) -> Cursor:
         """A home stream appeared that a view of `sub` shows: all of it is news."""
+        cursor = self._make_cursor(sub, stream)
+        self._by_stream.setdefault(stream, []).append(cursor)
+        if cursor.is_replaying:
+            self._replaying[cursor] = None
+            self._run_replay()
+        return cursor
+
+    def _make_cursor(self, sub: Subscription, stream: str) -> Cursor:
         head = self._hub.bus.head(stream)
         cursor = Cursor(
             sub,
@@ -136,10 +151,6 @@ class Follower:
             selector=sub.selector_of(stream),
         )
         sub.cursors[stream] = cursor
-        self._by_stream.setdefault(stream, []).append(cursor)
-        if cursor.is_replaying:
-            self._replaying[cursor] = None
-            self._run_replay()
         return cursor
 
     # --- live --------------------------------------------------------------------------------------------

@@ -114,7 +114,7 @@ class Following:
         since = {"last": asked.last}
         return await self._follow(homes, views, since, asked.types, partials=asked.partials)
 
-    async def unsubscribe(self, caller: Caller, asked: params.Unsubscribe) -> results.Unsubscribed:
+    async def unsubscribe(self, _caller: Caller, asked: params.Unsubscribe) -> results.Unsubscribed:
         """Stop following."""
         if not self._follower.stop(asked.sub):
             raise HiveError("INVALID_PARAMS", f"There is no subscription {asked.sub[:100]!r}.")
@@ -160,7 +160,7 @@ class Following:
                 raise HiveError("STREAM_NOT_FOUND", f"There is no stream {name[:100]!r}.")
         return homes, views
 
-    async def _follow(  # noqa: PLR0913  one subscription, all its wishes
+    async def _follow(
         self,
         homes: set[str],
         views: set[str],

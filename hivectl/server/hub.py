@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Protocol
 
 from hivectl.engine.bus import Bus, Ephemeral, Frame
@@ -65,7 +65,7 @@ class Hub:
         limits: Limits,
         *,
         stats: Callable[[], Awaitable[dict[str, Any]]] | None = None,
-        run: Callable[[Awaitable[None], str], object] | None = None,
+        run: Callable[[Coroutine[Any, Any, None], str], None] | None = None,
     ) -> None:
         """`stats` and `run` (starts a task) are for the measures shown to who follows `system`."""
         self.bus = bus
@@ -80,7 +80,7 @@ class Hub:
         self._views: dict[Subscription, Reader] = {}
         self._subscriptions = 0
         self._dirty: dict[str, None] = {}
-        self._ready: dict[Follower, None] = {}
+        self._ready: dict[Reader, None] = {}
         self._chunks: dict[tuple[str, int, Selector], Chunk | None] = {}
         self._is_scheduled = False
         self._rest_until = 0.0

@@ -1,0 +1,97 @@
+"""POST /rpc: one JSON-RPC request over plain HTTP, for callers that do not stay.
+
+Same methods, same checks, same answers as on the WebSocket; the HTTP status repeats the error's.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from hivectl.kit.ids import make_id
+from hivectl.model.access import Caller
+from hivectl.model.errors import HiveError
+from hivectl.protocol import frames
+from hivectl.protocol.decode import decode_object
+from hivectl.server.context import Arrival, Context
+from hivectl.server.dispatch import report_bug
+from hivectl.server.peers import Peer
+
+_JSON = "application/json"
+
+
+class Rpc:
+    """The route."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    async def serve(self, request: Request) -> Response:
+        """Answer one request."""
+        ours = make_id("r")
+        request_id: frames.RequestId | None = None
+        try:
+            arrival = cast("Arrival", request.scope["state"]["arrival"])
+            caller = self._authenticate(request, arrival.peer, ours)
+            _check_media_type(request)
+            body = await request.body()
+            message = decode_object(body, max_bytes=self._context.limits.message_bytes)
+            request_id = frames.id_of(message)
+            asked = frames.parse_request(message)
+            return _answer(200, await self._call(asked, caller, arrival.peer))
+        except HiveError as exc:
+            return _error(request_id, exc, ours)
+        except ClientDisconnect:
+            return Response(status_code=400)
+
+    def _authenticate(self, request: Request, peer: Peer, ours: str) -> Caller:
+        callers = self._context.callers
+        if not peer.is_local_socket and not callers.accepts_header(request.scope["headers"]):
+            raise HiveError("UNAUTHENTICATED")
+        caller = callers.caller_of(peer)
+        return Caller(
+            actor=caller.actor,
+            scopes=caller.scopes,
+            request=ours,
+            execution=caller.execution,
+            peer=caller.peer,
+        )
+
+    async def _call(self, asked: frames.Request, caller: Caller, peer: Peer) -> bytes:
+        if asked.id is None:
+            raise HiveError("INVALID_REQUEST", "A request needs an `id`.")
+        dispatcher = self._context.dispatcher
+        method = dispatcher.method(asked.method)
+        if method.socket_only:
+            raise HiveError(
+                "INVALID_REQUEST",
+                f"{method.name} makes sense only on a connection that stays: use the WebSocket.",
+            )
+        caller = await self._context.callers.look_closer(caller, peer, method)
+        result = await dispatcher.dispatch(caller, method, asked.params)
+        try:
+            return frames.encode_result(asked.id, result)
+        except (TypeError, ValueError, RecursionError) as exc:
+            raise report_bug(exc, method.name, caller) from exc
+
+
+def _check_media_type(request: Request) -> None:
+    # A page of another site can send text without asking first, but not JSON.
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type != _JSON:
+        raise HiveError("INVALID_REQUEST", f"Send the request as {_JSON}.")
+
+
+def _error(request_id: frames.RequestId | None, error: HiveError, ours: str) -> Response:
+    headers = {}
+    if error.kind.http == 401:
+        headers["www-authenticate"] = "Bearer"
+    if error.retry_after_ms is not None:
+        headers["retry-after"] = str(max(1, -(-error.retry_after_ms // 1000)))
+    return _answer(error.kind.http, frames.encode_error(request_id, error, ours), headers)
+
+
+def _answer(status: int, body: bytes, headers: dict[str, str] | None = None) -> Response:
+    return Response(body, status, headers, media_type=_JSON)

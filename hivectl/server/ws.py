@@ -1,0 +1,604 @@
+"""One WebSocket connection: bytes to requests, answers and events to bytes, and every limit on the way.
+
+The protocol itself is websockets' sans-I/O ServerProtocol; frames of events bypass it, because they are
+encoded once for all receivers. Runs within callbacks of the transport; only requests are tasks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import Callable, Coroutine
+from typing import Any, cast
+
+from websockets.frames import Frame, Opcode
+from websockets.http11 import Request as Handshake
+from websockets.protocol import OPEN
+from websockets.server import ServerProtocol
+from websockets.typing import Subprotocol
+
+from hivectl.kit.ids import make_id
+from hivectl.model.access import Caller
+from hivectl.model.errors import HiveError
+from hivectl.protocol import frames
+from hivectl.protocol.decode import decode_object
+from hivectl.protocol.methods import METHODS, PROTOCOL_VERSION, SUBPROTOCOL
+from hivectl.server.context import Arrival
+from hivectl.server.dispatch import parse_params, report_bug
+from hivectl.server.follower import Follower
+from hivectl.server.following import Following, Reply
+from hivectl.server.limits import BEFORE_AUTH_BYTES, CLOSE_GRACE_S, Bucket
+from hivectl.server.problem import raw_response
+
+_log = logging.getLogger(__name__)
+_quiet = logging.getLogger("hivectl.server.websockets")
+_quiet.setLevel(logging.WARNING)
+
+PATH = b"/ws"
+_MOST_FRAGMENTS = 100_000
+
+
+class Close:
+    """Close codes (see the protocol page)."""
+
+    LEAVING = 1001
+    BINARY = 1003
+    BAD_TEXT = 1007
+    TOO_BIG = 1009
+    BUG = 1011
+    RESTART = 1012
+    BAD_MESSAGE = 4400
+    NOT_AUTHENTICATED = 4401
+    UNKNOWN_PROTOCOL = 4404
+    AUTH_TIMEOUT = 4408
+    RATE_LIMITED = 4429
+    SLOW = 4430
+    NO_PONG = 4431
+    CONNECTION_LIMIT = 4440
+
+
+def _select_subprotocol(_protocol: ServerProtocol, offered: Any) -> Subprotocol | None:
+    # None offered means hivectl.v1; others only are let in, to be told by a close code that scripts can read.
+    return Subprotocol(SUBPROTOCOL) if SUBPROTOCOL in offered else None
+
+
+def _check_protocol(version: int) -> None:
+    if version != PROTOCOL_VERSION:
+        raise HiveError(
+            "PROTOCOL_MISMATCH",
+            f"This daemon speaks protocol {PROTOCOL_VERSION}.",
+            details={"protocol": [PROTOCOL_VERSION]},
+        )
+
+
+class Socket(asyncio.Protocol):
+    """The class given to uvicorn as `ws=`: it takes over the transport of an upgrade request."""
+
+    def __init__(self, config: Any, server_state: Any, app_state: dict[str, Any]) -> None:  # noqa: ARG002  uvicorn's signature
+        arrival = cast("Arrival", app_state["arrival"])
+        self._context = context = arrival.context
+        self._peer = arrival.peer
+        self._limits = context.limits
+        self._clock = context.clock
+        self._server_state = server_state
+        self._transport: asyncio.Transport = cast("asyncio.Transport", None)
+        self._ws = ServerProtocol(
+            subprotocols=[Subprotocol(SUBPROTOCOL)],
+            select_subprotocol=_select_subprotocol,
+            max_size=BEFORE_AUTH_BYTES,
+            logger=_quiet,
+        )
+        now = self._clock.monotonic()
+        self.id = make_id("c")
+        self._has_credential = self._peer.is_local_socket
+        self._caller: Caller | None = None
+        self._bucket = Bucket(self._limits.messages_per_s, self._limits.messages_burst, now)
+        self._message: bytearray | None = None
+        self._fragments = 0
+        self._in_flight: dict[frames.RequestId, tuple[asyncio.Task[None], bool]] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._follower = Follower(context.hub, self)
+        self._following = Following(
+            self.id,
+            hub=context.hub,
+            follower=self._follower,
+            presences=context.presences,
+            resolve_stream=context.resolve_stream,
+        )
+        self._is_paused = False
+        self._is_reading = True
+        self._is_over = False
+        """A close frame was sent or the transport is closing: nothing is served any more."""
+        self._has_ended = False
+        """Our side of the stream is shut: nothing can be written."""
+        self._close_due = math.inf
+        self._auth_due = now + self._limits.auth_deadline_s
+        self._last_received = now
+        self._next_ping = math.inf
+        self._ping_sent: float | None = None
+        self._rtt_ms: float | None = None
+        self._written = 0
+        self._taken = 0
+        self._taken_at = now
+
+    # --- transport -----------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The HTTP protocol hands over its transport, then the head of the request."""
+        self._transport = cast("asyncio.Transport", transport)
+        # With 0 the transport tells whenever anything is left unsent: that is all the flow control needed.
+        self._transport.set_write_buffer_limits(high=0)
+        self._server_state.connections.add(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes of the peer."""
+        self._last_received = self._clock.monotonic()
+        if self._has_ended:
+            return
+        self._ws.receive_data(data)
+        self._handle_events()
+
+    def eof_received(self) -> bool:
+        """The peer ended its side."""
+        self._ws.receive_eof()
+        self._handle_events()
+        return False
+
+    def _handle_events(self) -> None:
+        for event in self._ws.events_received():
+            if self._is_over:
+                break
+            if isinstance(event, Handshake):
+                self._on_handshake(event)
+            elif isinstance(event, Frame):
+                self._on_frame(event)
+        self._send_protocol_bytes()
+
+    def _send_protocol_bytes(self) -> None:
+        for data in self._ws.data_to_send():
+            if data:
+                self.write(data)
+            else:
+                self._end()
+        if self._ws.state is not OPEN and not self._is_over:
+            self._is_over = True
+            self._wait_for_end()
+
+    def _end(self) -> None:
+        """Shut our side and let the peer end its own, so that it reads our last words."""
+        if self._has_ended or self._transport.is_closing():
+            return
+        self._has_ended = True
+        self._is_over = True
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+        self._wait_for_end()
+
+    def _wait_for_end(self) -> None:
+        if self._close_due == math.inf:
+            self._close_due = self._clock.monotonic() + CLOSE_GRACE_S
+        if not self._is_reading:
+            self._is_reading = True
+            self._transport.resume_reading()
+        self._context.hub.nudge(self._close_due)
+
+    def connection_lost(self, _exc: Exception | None) -> None:
+        """The connection is gone: so is everything that was only for it."""
+        self._is_over = self._has_ended = True
+        context = self._context
+        context.connections.pop(self, None)
+        context.unauthenticated.discard(self)
+        self._server_state.connections.discard(self)
+        context.hub.unregister(self)
+        self._follower.close()
+        context.presences.leave_all(self.id)
+        for task, changes in list(self._in_flight.values()):
+            if not changes:
+                task.cancel()
+        for task in list(self._tasks):
+            task.cancel()
+        self._peer.close()
+
+    def pause_writing(self) -> None:
+        """Not everything could be sent."""
+        self._is_paused = True
+        self._taken_at = self._clock.monotonic()
+        self._follower.pause()
+        self._context.hub.nudge(self._taken_at + self._limits.write_stall_s)
+
+    def resume_writing(self) -> None:
+        """Everything was sent."""
+        self._is_paused = False
+        if not self._is_reading and not self._transport.is_closing():
+            self._is_reading = True
+            self._transport.resume_reading()
+        self._follower.resume()
+
+    # --- writing (the follower's Outlet) -----------------------------------------------------------------
+
+    def can_write(self) -> bool:
+        """Whether everything written so far was sent."""
+        return not self._is_paused and not self._is_over
+
+    def write(self, data: bytes) -> None:
+        """Write whole frames; nothing happens once the connection is over."""
+        if self._has_ended or self._transport.is_closing():
+            return
+        self._written += len(data)
+        self._transport.write(data)
+        if self._is_reading and self._transport.get_write_buffer_size() > self._limits.held_bytes:
+            # Who does not read its answers may not ask on.
+            self._is_reading = False
+            self._transport.pause_reading()
+
+    def _send(self, payload: bytes) -> None:
+        if not self._is_over:
+            self.write(frames.text_frame(payload))
+
+    def notify(self, method: str, params: dict[str, Any]) -> None:
+        """Send a control message."""
+        self._send(frames.encode_notification(method, params))
+
+    def start_task(self, work: Coroutine[Any, Any, Any], name: str) -> None:
+        """Run something for as long as the connection lives."""
+        task = self._context.nursery.start(work, name=f"{name} {self.id}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def fail(self, code: int, reason: str) -> None:
+        """Send a close frame; the connection ends when the peer has answered, or soon."""
+        if self._is_over:
+            return
+        if self._ws.state is OPEN:
+            self._ws.send_close(code, reason[:120])
+        self._send_protocol_bytes()
+        self._is_over = True
+        self._wait_for_end()
+
+    def go_away(self, reconnect_after_ms: int) -> None:
+        """The server stops."""
+        self.notify("going_away", {"reconnect_after_ms": reconnect_after_ms})
+        self.fail(Close.RESTART, "the daemon stops")
+
+    def abort(self) -> None:
+        """End at once."""
+        self._transport.abort()
+
+    # --- handshake ---------------------------------------------------------------------------------------
+
+    def _on_handshake(self, request: Handshake) -> None:
+        refused = self._refusal(request)
+        if refused is not None:
+            self._refuse(*refused)
+            return
+        response = self._ws.accept(request)
+        del response.headers["Date"]
+        for name, value in self._context.headers.build():
+            response.headers[name.decode()] = value.decode()
+        self._ws.send_response(response)
+        self._send_protocol_bytes()
+        if response.status_code == 101:
+            self._open(request)
+
+    def _refusal(self, request: Handshake) -> tuple[int, HiveError] | None:
+        path, _, query = request.path.partition("?")
+        headers = [(b"authorization", v.encode()) for v in request.headers.get_all("Authorization")]
+        if path.encode() != PATH:
+            return 404, HiveError(
+                "METHOD_NOT_FOUND", "There is no WebSocket at this path; it is /ws."
+            )
+        if "token=" in query:
+            # A token in a URL ends up in histories and logs (S17).
+            return 400, HiveError("INVALID_REQUEST", "A token does not belong into a URL.")
+        if self._context.is_stopping:
+            return 503, HiveError("SHUTTING_DOWN")
+        if not self._peer.is_local_socket:
+            accepted = self._context.callers.accepts_header(headers)
+            if accepted is False:
+                return 401, HiveError("UNAUTHENTICATED", "The token is not valid.")
+            self._has_credential = bool(accepted)
+        return None
+
+    def _refuse(self, status: int, error: HiveError) -> None:
+        extra = ((b"www-authenticate", b"Bearer"),) if status == 401 else ()
+        self.write(raw_response(status, error, self._context.headers.build(), extra))
+        self._context.hub.register(self)
+        self._end()
+
+    def _open(self, request: Handshake) -> None:
+        context = self._context
+        is_full = len(context.connections) >= self._limits.connections
+        context.connections[self] = None
+        context.hub.register(self)
+        offered = request.headers.get_all("Sec-WebSocket-Protocol")
+        if offered and self._ws.subprotocol is None:
+            self.fail(Close.UNKNOWN_PROTOCOL, f"this daemon speaks {SUBPROTOCOL}")
+            return
+        if is_full:
+            self.fail(Close.CONNECTION_LIMIT, "too many connections")
+            return
+        if not self._has_credential:
+            if len(context.unauthenticated) >= self._limits.unauthenticated:
+                self.fail(Close.AUTH_TIMEOUT, "too many unauthenticated connections")
+                return
+            context.unauthenticated.add(self)
+        self.notify(
+            "hello",
+            {
+                "server": "hivectl",
+                "version": context.version,
+                "protocol": [PROTOCOL_VERSION],
+                "auth": ["bearer"],
+                "auth_deadline_s": self._limits.auth_deadline_s,
+                "limits": self._limits.shown(),
+                "heartbeat_s": self._limits.heartbeat_s,
+            },
+        )
+        context.hub.nudge(self._auth_due)
+
+    # --- frames --------------------------------------------------------------------------------------------
+
+    def _on_frame(self, frame: Frame) -> None:
+        if frame.opcode is Opcode.PONG:
+            self._on_pong()
+        elif frame.opcode is Opcode.PING:
+            self._take_token(None)
+        elif frame.opcode is Opcode.BINARY:
+            self.fail(Close.BINARY, "send text frames")
+        elif frame.opcode is Opcode.TEXT:
+            if frame.fin:
+                self._on_message(bytes(frame.data))
+            else:
+                self._message, self._fragments = bytearray(frame.data), 1
+        elif frame.opcode is Opcode.CONT and self._message is not None:
+            self._message += frame.data
+            self._fragments += 1
+            if self._fragments > _MOST_FRAGMENTS:
+                self.fail(Close.TOO_BIG, "too many fragments")
+            elif frame.fin:
+                data, self._message = bytes(self._message), None
+                self._on_message(data)
+
+    def _on_pong(self) -> None:
+        if self._ping_sent is None:
+            return
+        self._rtt_ms = round((self._clock.monotonic() - self._ping_sent) * 1000, 1)
+        self._ping_sent = None
+        self._show_health()
+
+    def _show_health(self) -> None:
+        is_wanted = any(
+            sub.wants_measures and sub.wants_ephemeral("system", "connection.health")
+            for sub in self._follower.subs.values()
+        )
+        if is_wanted:
+            data = {
+                "connection": self.id,
+                "rtt_ms": self._rtt_ms,
+                "lagging": self._follower.is_lagging,
+                "buffered_bytes": self._transport.get_write_buffer_size(),
+            }
+            now_us = self._clock.now_us()
+            self._send(frames.encode_ephemeral("system", now_us, "connection.health", data))
+
+    def _on_message(self, data: bytes) -> None:
+        if not data.isascii():
+            try:
+                data.decode()
+            except UnicodeDecodeError:
+                self.fail(Close.BAD_TEXT, "text frames must be UTF-8")
+                return
+        try:
+            message = decode_object(data, max_bytes=self._limits.message_bytes)
+        except HiveError as exc:
+            self._send(frames.encode_error(None, exc))
+            if exc.code != "TOO_LARGE":
+                self.fail(Close.BAD_MESSAGE, exc.message)
+            return
+        request_id = frames.id_of(message)
+        if not self._take_token(request_id):
+            return
+        try:
+            self._on_request(frames.parse_request(message))
+        except HiveError as exc:
+            self._send(frames.encode_error(request_id, exc))
+
+    def _take_token(self, request_id: frames.RequestId | None) -> bool:
+        """Whether one more message may come now; otherwise it is refused, or the connection ended."""
+        if self._bucket.take(self._clock.monotonic()):
+            return True
+        if self._bucket.refused > self._limits.messages_burst:
+            self.fail(Close.RATE_LIMITED, "too many messages")
+        else:
+            error = HiveError("RATE_LIMITED", retry_after_ms=self._bucket.wait_ms())
+            self._send(frames.encode_error(request_id, error))
+        return False
+
+    # --- requests --------------------------------------------------------------------------------------------
+
+    def _on_request(self, request: frames.Request) -> None:
+        if request.id is None:
+            self._on_notification(request)
+            return
+        if request.method == "auth":
+            self._on_auth(request.id, request)
+            return
+        if self._caller is None:
+            if request.method == "ping":
+                self._start_request(request.id, request, self._stranger())
+                return
+            error = HiveError("UNAUTHENTICATED", "Say who you are first, with `auth`.")
+            self._send(frames.encode_error(request.id, error))
+            self.fail(Close.NOT_AUTHENTICATED, "not authenticated")
+            return
+        self._start_request(request.id, request, self._caller)
+
+    def _on_notification(self, request: frames.Request) -> None:
+        if request.method != "$/cancel":
+            raise HiveError("INVALID_REQUEST", "A request needs an `id`.")
+        wanted = request.params.get("id")
+        if not isinstance(wanted, str | int) or isinstance(wanted, bool):
+            raise HiveError("INVALID_REQUEST", "`$/cancel` needs the `id` of a request.")
+        task, changes = self._in_flight.get(wanted, (None, False))
+        # What changes something is done or not done; only waiting and reading can be given up.
+        if task is not None and not changes:
+            task.cancel()
+
+    def _stranger(self) -> Caller:
+        return Caller(actor="", scopes=frozenset(), connection=self.id, peer=self._peer.label)
+
+    def _on_auth(self, request_id: frames.RequestId, request: frames.Request) -> None:
+        # Handled at once: what the client sent right behind it must find it done.
+        ours = make_id("r")
+        try:
+            asked: Any = parse_params(METHODS["auth"], request.params)
+            _check_protocol(asked.protocol)
+            self._check_credential(asked.token)
+        except HiveError as exc:
+            self._send(frames.encode_error(request_id, exc, ours))
+            if exc.code == "UNAUTHENTICATED":
+                self.fail(Close.NOT_AUTHENTICATED, "not authenticated")
+            elif exc.code == "PROTOCOL_MISMATCH":
+                self.fail(Close.UNKNOWN_PROTOCOL, "no common protocol version")
+            return
+        self._become_known()
+        caller = self._caller
+        assert caller is not None
+        result = {
+            "actor": caller.actor,
+            "scopes": sorted(caller.scopes),
+            "connection": self.id,
+            "version": self._context.version,
+            "node": self._context.node,
+            "protocol": PROTOCOL_VERSION,
+            "expires_at": None,
+        }
+        self._send(frames.encode_result(request_id, result))
+
+    def _check_credential(self, token: str | None) -> None:
+        if self._peer.is_local_socket:
+            return
+        if token is not None:
+            if not self._context.callers.accepts_token(token):
+                raise HiveError("UNAUTHENTICATED", "The token is not valid.")
+        elif not self._has_credential:
+            raise HiveError("UNAUTHENTICATED", "Over TCP the token of the token file is needed.")
+
+    def _become_known(self) -> None:
+        if self._caller is not None:
+            return
+        self._has_credential = True
+        self._context.unauthenticated.discard(self)
+        self._caller = self._context.callers.caller_of(self._peer, connection=self.id)
+        self._auth_due = math.inf
+        self._ws.max_message_size = self._limits.message_bytes
+        self._next_ping = self._clock.monotonic() + self._limits.heartbeat_s
+        self._context.hub.nudge(self._next_ping)
+
+    def _start_request(
+        self, request_id: frames.RequestId, request: frames.Request, caller: Caller
+    ) -> None:
+        if request_id in self._in_flight:
+            raise HiveError("INVALID_REQUEST", "A request with this id is still in flight.")
+        most = self._limits.requests_in_flight
+        if len(self._in_flight) >= most:
+            raise HiveError(
+                "RESOURCE_LIMIT",
+                f"{most} requests of this connection are in flight.",
+                details={"limit": "limits.requests_in_flight", "max": most},
+            )
+        method = self._context.dispatcher.method(request.method)
+        caller = Caller(
+            actor=caller.actor,
+            scopes=caller.scopes,
+            connection=caller.connection,
+            request=make_id("r"),
+            execution=caller.execution,
+            peer=caller.peer,
+        )
+        task = self._context.nursery.start(
+            self._serve(request_id, request, caller), name=f"{method.name} {caller.request}"
+        )
+        self._in_flight[request_id] = (task, method.changes)
+        task.add_done_callback(lambda _: self._in_flight.pop(request_id, None))
+
+    async def _serve(
+        self, request_id: frames.RequestId, request: frames.Request, caller: Caller
+    ) -> None:
+        method = METHODS[request.method]
+        then: Callable[[], None] | None = None
+        try:
+            caller = await self._context.callers.look_closer(caller, self._peer, method)
+            result = await self._context.dispatcher.dispatch(
+                caller, method, request.params, self._following.bindings
+            )
+            if isinstance(result, Reply):
+                result, then = result.result, result.then
+            payload = frames.encode_result(request_id, result)
+        except HiveError as exc:
+            payload = frames.encode_error(request_id, exc, caller.request)
+        except Exception as exc:  # noqa: BLE001  a result that is no JSON is a bug of one request only
+            error = report_bug(exc, method.name, caller)
+            payload = frames.encode_error(request_id, error, caller.request)
+        self._send(payload)
+        if then is not None and not self._is_over:
+            then()
+
+    # --- time ------------------------------------------------------------------------------------------------
+
+    def tick(self, now: float) -> float:
+        """Do what is due (the hub's one timer calls it); when something is due next."""
+        if self._is_over:
+            return self._tick_closing(now)
+        due = min(self._tick_auth(now), self._tick_stall(now), self._tick_heartbeat(now))
+        if self._is_over:
+            return self._close_due
+        idle_due = self._last_received + self._limits.idle_close_s
+        if now >= idle_due:
+            self.fail(Close.LEAVING, "idle")
+            return self._close_due
+        return min(due, idle_due, self._follower.tick(now))
+
+    def _tick_closing(self, now: float) -> float:
+        if now < self._close_due:
+            return self._close_due
+        self._transport.abort()
+        return math.inf
+
+    def _tick_auth(self, now: float) -> float:
+        if now >= self._auth_due:
+            self.fail(Close.AUTH_TIMEOUT, "not authenticated in time")
+        return self._auth_due
+
+    def _tick_stall(self, now: float) -> float:
+        waiting = self._transport.get_write_buffer_size()
+        taken = self._written - waiting
+        if not waiting or taken != self._taken:
+            self._taken, self._taken_at = taken, now
+        due = self._taken_at + self._limits.write_stall_s
+        if not waiting:
+            return math.inf
+        if now >= due:
+            self.fail(Close.SLOW, "the connection takes nothing")
+        return due
+
+    def _tick_heartbeat(self, now: float) -> float:
+        if self._ping_sent is not None:
+            due = self._ping_sent + self._limits.pong_s
+            if now >= due:
+                self.fail(Close.NO_PONG, "no pong")
+                return due
+        if now >= self._next_ping:
+            self._next_ping = now + self._limits.heartbeat_s
+            if self._ping_sent is None:
+                self._send_ping(now)
+        if self._ping_sent is None:
+            return self._next_ping
+        return min(self._next_ping, self._ping_sent + self._limits.pong_s)
+
+    def _send_ping(self, now: float) -> None:
+        if self._ws.state is OPEN:
+            self._ping_sent = now
+            self._ws.send_ping(b"")
+            self._send_protocol_bytes()
