@@ -138,7 +138,9 @@ def _lines(log: StreamLog, seq: int, last: int, limit: int, max_bytes: int) -> l
     ring = log.ring
     if seq >= ring.first_seq:
         skip = seq - ring.first_seq
-        return _fit(ring.lines[skip : min(skip + limit, last + 1 - ring.first_seq)], max_bytes)
+        # Empty at the head, or for a moment while the writer has changed the view but not the ring.
+        if near := ring.lines[skip : min(skip + limit, last + 1 - ring.first_seq)]:
+            return _fit(near, max_bytes)
     view = log.view
     found: list[bytes] = []
     while len(found) < limit and seq <= min(last, view.last_seq):

@@ -118,9 +118,11 @@ class StreamLog:
 
     @property
     def disk_bytes(self) -> int:
-        """Bytes this stream takes on disk."""
+        """Bytes this stream takes on disk; what retention has dropped no longer counts."""
         index_bytes = self._index.written * ENTRY_BYTES
-        return sum(list(self.sizes.values())) + self.view.end + index_bytes + self.blob_bytes
+        view = self.view
+        old = sum(self.sizes.get(first, 0) for first in view.segments[:-1])
+        return old + view.end + index_bytes + self.blob_bytes
 
     @property
     def disk(self) -> Disk:
@@ -185,6 +187,7 @@ class StreamLog:
                 self._write_snapshot()
         except BaseException:
             os.close(self._fd)
+            self._fd = -1
             raise
 
     def _mend(self, path: Path, tail: recovery.Tail) -> None:

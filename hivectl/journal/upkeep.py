@@ -42,7 +42,7 @@ class Upkeep:
         self._pool.shutdown(wait=True)
 
     def _compress(self, log: StreamLog, first: int) -> None:
-        if self._stop.is_set() or first not in log.sizes:
+        if self._stop.is_set() or first < log.first_seq:
             return
         plain = segment.segment_path(log.directory, first)
         temporary = segment.segment_path(log.directory, first, _TEMPORARY)

@@ -168,7 +168,7 @@ class Journal:
                 self._compress(log, first)
 
     def _compress(self, log: StreamLog, first: int) -> None:
-        if first in log.sizes:
+        if first >= log.first_seq:
             future = self._upkeep.compress(log, first)
             future.add_done_callback(partial(self._done, log.stream, "compress_failed"))
 
