@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from hivectl import __version__
@@ -31,7 +33,7 @@ from hivectl.services.people import People
 from hivectl.services.projects import Projects
 from hivectl.services.system import System
 from hivectl.store import work
-from hivectl.store.database import Database, DatabaseDamaged, set_aside
+from hivectl.store.database import Database, DatabaseDamaged, Tx, set_aside
 
 _log = logging.getLogger(__name__)
 
@@ -110,14 +112,8 @@ class Daemon:
         data = {"version": __version__, "pid": os.getpid(), "recovered": dict(counts)}
         await db.write(lambda tx: tx.emit("system", "system.started", data, actor="system"))
         for text in notices:
-            notice = {
-                "code": "STORAGE_ERROR",
-                "message": text,
-                "hint": "`hivectl doctor` tells more.",
-            }
-            await db.write(
-                lambda tx, n=notice: tx.emit("system", "system.notice", n, actor="system")
-            )  # type: ignore[misc]
+            notice = {"code": "STORAGE_ERROR", "message": text, "hint": "`hivectl doctor` tells more."}
+            await db.write(partial(_emit_notice, notice=notice))
 
     def _world(self, db: Database, publisher: Publisher) -> World:
         settings = self._settings
@@ -172,9 +168,24 @@ class Daemon:
             system,
         ):
             bindings |= service.bindings()
-        server = make_server(self._settings, self._control, self._bus, bindings, messages, system)
+        server = Server(
+            self._settings,
+            bindings,
+            self._bus,
+            resolve_stream=lambda _caller, ref: messages.stream_of(ref),
+            token=self._control.token,
+            audit=system.audit,
+            execution_of_pid=self._execution_of_pid,
+            node=self._control.machine.node,
+            clock=self._control.clock,
+            unix_listener=_handed_over(self._control.listen_fds),
+        )
         system.network = server
         return server
+
+    def _execution_of_pid(self, pid: int) -> str | None:
+        runners = self._engine.runners.values() if self._engine is not None else ()
+        return next((runner.id for runner in runners if runner.pid == pid), None)
 
     def _ask_stop(self, runs: str) -> None:
         match runs:
@@ -224,7 +235,24 @@ class Daemon:
     @property
     def addresses(self) -> Mapping[str, str | None]:
         """`socket` and `tcp`."""
-        return self._server.addresses if self._server is not None else {}
+        if self._server is None:
+            return {}
+        found = self._server.addresses
+        return {"socket": str(found.socket), "tcp": found.tcp}
+
+
+def _handed_over(fds: tuple[int, ...]) -> socket.socket | None:
+    """The UNIX listener of a socket unit, when there is one."""
+    for fd in fds:
+        found = socket.socket(fileno=fd)
+        if found.family == socket.AF_UNIX:
+            return found
+        found.detach()
+    return None
+
+
+def _emit_notice(tx: Tx, notice: dict[str, str]) -> None:
+    tx.emit("system", "system.notice", notice, actor="system")
 
 
 def journal_limits(settings: Settings) -> JournalLimits:

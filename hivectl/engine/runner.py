@@ -159,14 +159,16 @@ class Runner:
         spec = await self._prepare()
         if self._handle is None:
             self._handle = await self._start(spec)
-        self._execution = await self._commit(lambda tx: work.started(tx, self.id, pid=self._pid()))
+        self._execution = await self._commit(lambda tx: work.started(tx, self.id, pid=self.pid))
         self._conversation = self._w.agent.conversation(spec, offset=self._out)
         await self._open()
         ended = await self._follow()
         failpoint.hit("exit_seen")
         await self._finish(ended)
 
-    def _pid(self) -> int | None:
+    @property
+    def pid(self) -> int | None:
+        """The child's pid, once it has one."""
         return self._handle.pid if self._handle is not None else None
 
     async def _prepare(self) -> RunSpec:

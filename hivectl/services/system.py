@@ -1,9 +1,10 @@
-"""The daemon about itself: who you are, health, counters, settings, schemas, stop, audit."""
+"""The daemon about itself: health, counters, settings, stop, audit."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Protocol
 
 from hivectl import __version__
@@ -34,11 +35,20 @@ class MachineFacts(Protocol):
     def disk(self) -> dict[str, Any]: ...
 
 
+class Addresses(Protocol):
+    """Where the server listens."""
+
+    @property
+    def socket(self) -> Path: ...
+    @property
+    def tcp(self) -> str | None: ...
+
+
 class Network(Protocol):
     """What is asked of the server."""
 
     @property
-    def addresses(self) -> Mapping[str, str | None]: ...
+    def addresses(self) -> Addresses: ...
     @property
     def connections(self) -> int: ...
     @property
@@ -46,7 +56,7 @@ class Network(Protocol):
 
 
 class System:
-    """Answers `ping`, `whoami`, `schema.get`, `health`, `stats`, `config.get`, `daemon.stop`."""
+    """Answers `health`, `stats`, `config.get`, `daemon.stop`."""
 
     def __init__(
         self,
@@ -69,34 +79,11 @@ class System:
     def bindings(self) -> dict[str, Handler]:
         """Method name to handler."""
         return {
-            "ping": self.ping,
-            "whoami": self.whoami,
-            "schema.get": self.schema,
             "health": self.health,
             "stats": self.stats,
             "config.get": self.config,
             "daemon.stop": self.stop,
         }
-
-    async def ping(self, caller: Caller, p: Any) -> dict[str, Any]:
-        """The time."""
-        return {"time": format_us(self._h.clock.now_us())}
-
-    async def whoami(self, caller: Caller, p: Any) -> dict[str, Any]:
-        """The caller as the daemon sees it."""
-        return {
-            "actor": caller.actor,
-            "scopes": sorted(scope for scope in caller.scopes if caller.allows(scope)),
-            "connection": caller.connection,
-            "execution": caller.execution,
-            "peer": caller.peer,
-        }
-
-    async def schema(self, caller: Caller, p: Any) -> dict[str, Any]:
-        """All schemas."""
-        from hivectl.protocol import schema  # noqa: PLC0415  builds every model; asked for rarely
-
-        return schema.document()
 
     async def _counts(self) -> dict[str, int]:
         found = await self._h.db.all(
@@ -135,7 +122,6 @@ class System:
         ]
         is_failing = self._h.publisher.is_blocked
         network = self.network
-        addresses = dict(network.addresses) if network is not None else {}
         return {
             "status": "failing" if is_failing else "degraded" if problems else "ok",
             "problems": problems,
@@ -145,8 +131,8 @@ class System:
             "pid": self._pid,
             "uptime_s": round(self._machine.uptime_s, 3),
             "home": str(self._h.settings().places.state),
-            "socket": str(addresses.get("socket") or ""),
-            "tcp": addresses.get("tcp"),
+            "socket": str(network.addresses.socket) if network is not None else "",
+            "tcp": network.addresses.tcp if network is not None else None,
             "cpu_percent": self._machine.cpu_percent(),
             "rss_bytes": self._machine.rss_bytes(),
             "loop_lag_ms": round(lag, 3),
