@@ -75,7 +75,10 @@ def _plain(row: Setting, value: object) -> str:
         return (
             "0"
             if not value
-            else format_duration(float(value)).replace(" 00s", "").replace(" 00m", "")
+            else format_duration(float(value))
+            .replace(" 00s", "")
+            .replace(" 00m", "")
+            .replace(".0s", "s")
         )
     return f"{value:g}" if isinstance(value, float) else str(value)
 

@@ -38,7 +38,7 @@ def test_every_error_code_is_documented() -> None:
 
 
 def test_every_setting_is_documented_with_its_variable() -> None:
-    names = [*config.BY_KEY, *(setting.variable for setting in config.SETTINGS)]
+    names = [*config.BY_KEY, *(s.variable for s in config.SETTINGS if s.kind != "table")]
     assert undocumented(names, "configuration.md") == []
 
 
