@@ -312,7 +312,7 @@ def _condition_problems(name: str, pattern: str) -> Iterator[tuple[str, str, str
 
 def remember(tool: str, input_: Mapping[str, Any], *, project: str | None = None) -> Policy:
     """The allow rule for calls like this one (its `id` is empty): this very command or file, every page
-    of this host, and for other tools every call.
+    of this host, every call of this MCP tool or of the web search, and else exactly this call.
 
     Raises HiveError INVALID_PARAMS for a question, and for a call no rule should let through for ever.
     """
@@ -320,6 +320,18 @@ def remember(tool: str, input_: Mapping[str, Any], *, project: str | None = None
         raise invalid([("remember", "cannot answer questions", "false for a question")])
     if any(input_.get(name) for name in RISKY_FIELDS):
         raise invalid([("remember", "would leave the sandbox for ever", "false for this call")])
+    match = _telling_fields(input_)
+    if not match and not tool.startswith("mcp__") and tool != "WebSearch":
+        match = _every_field(input_)
+    is_narrow = bool(match) or tool.startswith("mcp__") or tool == "WebSearch"
+    policy = Policy(id="", action="allow", tool=glob.escape(tool), match=match, project=project)
+    if not is_narrow or not _covers(policy, tool, input_, Place(project or "", "/")):
+        raise invalid([("remember", "cannot be made a rule", "false for this call")])
+    validate_policy(policy)
+    return policy
+
+
+def _telling_fields(input_: Mapping[str, Any]) -> dict[str, str]:
     match: dict[str, str] = {}
     for name in sorted(COMMAND_FIELDS | PATH_FIELDS):
         if isinstance(value := input_.get(name), str):
@@ -329,9 +341,11 @@ def remember(tool: str, input_: Mapping[str, Any], *, project: str | None = None
         parts = _url(value) if isinstance(value, str) and "*" not in value else None
         if parts is not None:
             match[name] = f"{parts.scheme}://{parts.netloc}/*"
-    policy = Policy(id="", action="allow", tool=glob.escape(tool), match=match, project=project)
-    here = Place(project or "", "/")
-    if not _covers(policy, tool, input_, here) or (tool in {"Bash", "WebFetch"} and not match):
-        raise invalid([("remember", "cannot be made a rule", "false for this call")])
-    validate_policy(policy)
-    return policy
+    return match
+
+
+def _every_field(input_: Mapping[str, Any]) -> dict[str, str]:
+    """All fields as they are; none when one of them cannot be put into words."""
+    texts = {name: _plain(value) for name, value in input_.items()}
+    plain = {name: glob.escape(text) for name, text in texts.items() if text is not None}
+    return plain if len(plain) == len(texts) else {}
