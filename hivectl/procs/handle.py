@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
+from hivectl.kit.aio import Nursery
 from hivectl.kit.clock import Clock
 from hivectl.model.errors import HiveError
 from hivectl.ports import Exit, Spool, StopMode, StopReason
 from hivectl.procs import link, rundir, shim, trees
 from hivectl.procs.orphan import Orphan
-from hivectl.procs.rundir import Record, RunDir
+from hivectl.procs.rundir import LOST, Record, RunDir
 
 ACK_LIMIT_S = 10.0
 """How long a shim may take to confirm a command. (A frame may wait as long as the child does not read.)"""
 RECONNECT_S = (0.01, 0.05, 0.2, 1.0)
 SHIM_END_S = 2.0
 """How long a shim that has written its exit file may take to be gone."""
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -32,7 +36,6 @@ class _Asked:
     data: bytes
     done: asyncio.Future[bool]
     command: tuple[Any, ...] = ()
-    waiters: int = field(default=1)
 
 
 class LocalHandle:
@@ -43,6 +46,7 @@ class LocalHandle:
     ) -> None:
         self._directory = directory
         self._clock = clock
+        self._task: asyncio.Task[None] | None = None
         self._shim_gone = shim_gone
         self._record: Record | None = None
         self._link: link.Link | None = None
@@ -146,13 +150,17 @@ class LocalHandle:
             await self._command("stop", f"{mode} {reason}", ("stop", str(mode), str(reason)))
 
     async def wait_exit(self) -> Exit:
-        """Wait for the end."""
+        """Wait for the end. Raises HiveError SHUTTING_DOWN when the handle is closed before."""
         await self._ended.wait()
-        assert self._exit is not None
+        if self._exit is None:
+            raise HiveError("SHUTTING_DOWN", "the daemon has let go of the process")
         return self._exit
 
     async def aclose(self) -> None:
         """Let go of the process without touching it."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
         self.release()
 
     # --- requests
@@ -213,6 +221,8 @@ class LocalHandle:
             case ("stop", str(mode), str(reason)):
                 supervisor.stop(mode, reason, now)
                 self._settle(tag, is_done=True)
+            case _:
+                raise AssertionError(asked.command)
         self._orphan.poke()
 
     # --- life
@@ -277,14 +287,29 @@ class LocalHandle:
         if fd is not None:
             os.close(fd)
 
-    async def live(self) -> None:
-        """Follow the process to its end. Run by the host as a task of its own."""
+    def follow(self, tasks: Nursery) -> None:
+        """Follow the process to its end, as a task of its own."""
+        self._task = tasks.start(self._live(), name=self.process)
+
+    async def _live(self) -> None:
         while self._exit is None:
             if self._link is not None:
                 await self._link.closed.wait()
                 self._link = None
-            if not await self._reattach():
+            if await self._reattach():
+                continue
+            try:
                 await self._conclude()
+            except (
+                OSError,
+                HiveError,
+            ):  # no descriptor left, disk full, lock just looked at: may pass
+                log.warning(
+                    "cannot take over from a lost shim yet",
+                    extra={"process_id": self.process},
+                    exc_info=True,
+                )
+                await asyncio.sleep(RECONNECT_S[-1])
 
     async def _reattach(self) -> bool:
         """True with a new connection; False when no shim lives."""
@@ -308,7 +333,7 @@ class LocalHandle:
             async with asyncio.timeout(SHIM_END_S):
                 if self._shim_gone is not None:
                     await self._shim_gone.wait()
-                while self._directory.is_locked():
+                while self._directory.is_locked():  # noqa: ASYNC110  another process's lock: no event
                     await asyncio.sleep(0.002)
 
     async def _take_over(self) -> Exit:
@@ -320,9 +345,7 @@ class LocalHandle:
                 return found
             record = self._record = self._record or self._directory.read_record()
             if record is None:
-                return rundir.LOST
-            if record.boot != shim.boot_id():
-                return self._keep(replace(rundir.LOST, host_rebooted=True))
+                return LOST
             if self._pidfd is None:
                 self._pidfd = trees.open_process(record.child, record.child_start)
             self._orphan = Orphan(
@@ -341,15 +364,6 @@ class LocalHandle:
         finally:
             self._orphan = None
             os.close(lock)
-
-    def _keep(self, ended: Exit) -> Exit:
-        sizes = {}
-        for name, file in shim.SPOOLS.items():
-            path = self._directory.file(file)
-            sizes[f"{name}_bytes"] = path.stat().st_size if path.exists() else 0
-        ended = replace(ended, out_bytes=sizes["out_bytes"], err_bytes=sizes["err_bytes"])
-        self._directory.write_exit(rundir.build_exit(ended))
-        return ended
 
     def _kill_shim(self) -> bool:
         record = self._record
@@ -387,6 +401,8 @@ class LocalHandle:
         if self._is_closed:
             return
         self._is_closed = True
+        self._ended.set()
+        self._changed.set()
         if self._link is not None:
             self._link.close()
             self._link = None

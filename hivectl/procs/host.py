@@ -6,8 +6,6 @@ import asyncio
 import errno
 import logging
 import os
-import signal
-import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,7 +14,7 @@ from hivectl.kit.aio import Nursery
 from hivectl.kit.clock import Clock
 from hivectl.model.errors import HiveError
 from hivectl.ports import Launch
-from hivectl.procs import rundir
+from hivectl.procs import rundir, shim
 from hivectl.procs.handle import LocalHandle
 from hivectl.procs.reaper import Reaper
 from hivectl.procs.rundir import RunDir, StopTimes
@@ -51,10 +49,10 @@ class LocalHost:
         self._reaper = Reaper()
         self._is_open = False
         self._tasks = Nursery(self._on_failure)
-        self._handles: dict[str, tuple[LocalHandle, asyncio.Task[None]]] = {}
+        self._handles: dict[str, LocalHandle] = {}
 
     def _on_failure(self, name: str, error: BaseException) -> None:
-        log.error("the watch over a process failed", extra={"process": name}, exc_info=error)
+        log.error("the watch over a process failed", extra={"process_id": name}, exc_info=error)
 
     def _open(self) -> None:
         if not self._is_open:
@@ -71,21 +69,27 @@ class LocalHost:
             raise rundir.start_error("shim", error.errno or 0, launch) from error
         gone = self._reaper.watch(pid)
         failpoint.hit("shim_forked")
-        said = await self._hear(pid, report)
-        match said.split():
-            case ["ok", _]:
-                pass
+        said = (await self._hear(pid, report)).split()
+        if said[:1] != ["ok"]:
+            await gone.wait()
+            if directory.read_record() is None:
+                raise await self._failed(directory, said, launch)
+            # it died after it had let its child go: the child is real, and cared for from here
+        return await self._follow(LocalHandle(directory, self._clock, shim_gone=gone))
+
+    async def _failed(self, directory: RunDir, said: list[str], launch: Launch) -> HiveError:
+        match said:
             case ["fail", stage, code]:
-                await gone.wait()
-                raise rundir.start_error(stage, int(code), launch)
+                error = rundir.start_error(stage, int(code), launch)
             case _:
-                raise HiveError(
+                error = HiveError(
                     "SPAWN_FAILED",
-                    "the shim ended before it had started its child",
+                    "the shim did not start its child",
                     details={"reason": "shim", "log": directory.tail_of_log()},
                 )
-        handle = LocalHandle(directory, self._clock, shim_gone=gone)
-        return await self._follow(handle)
+        with suppress(OSError):
+            await asyncio.to_thread(directory.remove)
+        return error
 
     def _spawn(self, directory: RunDir, launch: Launch) -> tuple[int, int]:
         lock = directory.prepare(launch, self._times, self._child_umask)
@@ -111,10 +115,7 @@ class LocalHost:
                             break
                         said += part
         except TimeoutError:
-            os.kill(pid, signal.SIGKILL)  # our own child and not reaped: `report` is still open
-            raise HiveError(
-                "SPAWN_FAILED", "the process took too long to start", details={"reason": "timeout"}
-            ) from None
+            self._reaper.kill(pid)
         finally:
             loop.remove_reader(report)
             os.close(report)
@@ -122,8 +123,11 @@ class LocalHost:
 
     async def _follow(self, handle: LocalHandle) -> LocalHandle:
         await handle.attach()
-        task = self._tasks.start(handle.live(), name=handle.process)
-        self._handles[handle.process] = (handle, task)
+        return self._keep(handle)
+
+    def _keep(self, handle: LocalHandle) -> LocalHandle:
+        handle.follow(self._tasks)
+        self._handles[handle.process] = handle
         return handle
 
     async def adopt(self, process: str) -> LocalHandle | None:
@@ -133,37 +137,28 @@ class LocalHost:
         is of another version."""
         self._open()
         directory = RunDir(self._runs_dir, process)
-        until = time.monotonic() + START_LIMIT_S  # noqa: TID251  waits for another process: real time
+        until = asyncio.get_running_loop().time() + START_LIMIT_S
         while True:
-            ended = directory.read_exit()
+            handle = LocalHandle(directory, self._clock)
+            is_locked = directory.is_locked()  # asked first: what is read next cannot change if not
+            record, ended = directory.read_record(), directory.read_exit()
+            if ended is None and record is not None and record.boot != shim.boot_id():
+                ended = await asyncio.to_thread(directory.write_lost)
             if ended is not None:
-                handle = LocalHandle(directory, self._clock)
                 handle.finish(ended)
-                self._handles[process] = (handle, self._tasks.start(handle.live(), name=process))
-                return handle
-            is_locked = directory.is_locked()
-            if directory.read_record() is None:
-                if not is_locked and directory.read_record() is None:
-                    return None
-            elif not is_locked:
-                return await self._follow(LocalHandle(directory, self._clock))
-            else:
-                handle = LocalHandle(directory, self._clock)
-                if await handle.attach():
-                    self._handles[process] = (
-                        handle,
-                        self._tasks.start(handle.live(), name=process),
-                    )
-                    return handle
-            if time.monotonic() > until:  # noqa: TID251  as above
+                return self._keep(handle)
+            if not is_locked:
+                return None if record is None else await self._follow(handle)
+            if record is not None and await handle.attach():
+                return self._keep(handle)
+            if asyncio.get_running_loop().time() > until:
                 raise HiveError("UNAVAILABLE", f"the shim of {process} does not answer")
             await asyncio.sleep(_POLL_S)
 
     def remove(self, process: str) -> None:
         """Delete the directory of an ended process."""
-        handle, task = self._handles.pop(process, (None, None))
-        if handle is not None and task is not None:
-            task.cancel()
+        handle = self._handles.pop(process, None)
+        if handle is not None and handle.exit is not None:
             handle.release()
         RunDir(self._runs_dir, process).remove()
 
@@ -179,7 +174,7 @@ class LocalHost:
     async def close(self) -> None:
         """Let go of everything; the children go on."""
         await self._tasks.close(within_s=CLOSE_LIMIT_S)
-        for handle, _ in self._handles.values():
+        for handle in self._handles.values():
             handle.release()
         self._handles.clear()
         if self._is_open:

@@ -23,21 +23,21 @@ CODE_WAIT_S = 2.0
 EMPTY_PASSES = 2
 """A sweep is over after so many passes in a row that found nobody."""
 SWEEP_LIMIT_S = 10.0
+_WHOLE_GROUP = 4  # PIDFD_SIGNAL_PROCESS_GROUP
 
 
 class Strays:
     """The child and its marked descendants, seen from outside: a `Body` for the supervisor."""
 
     is_shim_lost = True
-    is_alone = False
 
-    def __init__(self, record: Record, mark: str, pidfd: int | None, clock: Clock) -> None:
+    def __init__(self, record: Record, mark: str, pidfd: int | None) -> None:
         self._record = record
         self._mark = mark
         self._pidfd = pidfd
-        self._clock = clock
         self.status: int | None = None
         self.is_ended = pidfd is None
+        self.is_alone = False
         self.swept = 0
         self.denied: set[int] = set()
         self._gone_at: float | None = None
@@ -47,6 +47,8 @@ class Strays:
     def reap(self, now: float) -> None:
         """Learn the exit status once the child has ended."""
         if self.is_ended or self._pidfd is None:
+            if self._began is None and not self.is_alone:
+                self.is_alone = not trees.find_marked(self._mark)
             return
         poll = select.poll()
         poll.register(self._pidfd, select.POLLIN)
@@ -65,13 +67,10 @@ class Strays:
         """SIGTERM to the child's group, or to the child alone when it leads none."""
         if self._pidfd is None or self._gone_at is not None:
             return
-        with suppress(OSError):
-            # held by the pidfd's check just before: a group exists as long as its leader is not reaped
-            if os.getpgid(self._record.child) == self._record.child and trees.is_alive(
-                self._record.child, self._record.child_start
-            ):
-                os.killpg(self._record.child, signal.SIGTERM)
-            else:
+        try:
+            signal.pidfd_send_signal(self._pidfd, signal.SIGTERM, None, _WHOLE_GROUP)
+        except OSError:  # before Linux 6.9 only the child itself can be named safely
+            with suppress(OSError):
                 signal.pidfd_send_signal(self._pidfd, signal.SIGTERM)
 
     def sweep(self, now: float) -> bool:
@@ -106,8 +105,8 @@ class Orphan:
         on_change: Callable[[], None],
     ) -> None:
         """`pidfd`: the child, None when it is gone. `stdin`: a write end that was open all the time; without
-        one the child has seen the end of its input. Both stay the caller's to close... but stdin, which is
-        closed here. Raises OSError."""
+        one the child has seen the end of its input; it is closed here, the pidfd by the caller.
+        Raises OSError."""
         spec = directory.read_fields(shim.SPEC) or {}
         self._directory = directory
         self._clock = clock
@@ -117,21 +116,21 @@ class Orphan:
         self._watched: set[int] = set()
         self._writing: int | None = None
         self._fds: list[int] = []
-        self.body = Strays(record, spec.get("mark", ""), pidfd, clock)
-        spools = {name: self._open_spool(name) for name in shim.SPOOLS}
-        frames = shim.Frames(self._open(directory.file(shim.FRAMES), os.O_RDWR))
-        if frames.is_closed and stdin is not None:
-            os.close(stdin)
-            stdin = None
-        pipe = shim.Stdin(stdin, frames)
-        limits = shim.Limits(spec)
-        now = clock.monotonic()
-        self.supervisor = shim.Supervisor(limits, spools, pipe, self.body, now)
-        state = directory.read_fields(shim.STATE)
-        if state is not None and "deadline" in state:
-            self.supervisor.restore(state)
-        if pidfd is None and self.supervisor.phase == "run":
-            self.supervisor.phase = "sweep"
+        self.body = Strays(record, spec.get("mark", ""), pidfd)
+        try:
+            spools = {name: self._open_spool(name) for name in shim.SPOOLS}
+            frames = shim.Frames(self._open(directory.file(shim.FRAMES), os.O_RDWR))
+            pipe = shim.Stdin(stdin, frames)
+            limits = shim.Limits(spec)
+            self.supervisor = shim.Supervisor(limits, spools, pipe, self.body, clock.monotonic())
+            if (state := directory.read_fields(shim.STATE)) is not None:
+                self.supervisor.restore(state)
+        except BaseException:
+            for fd in [*self._fds, *([] if stdin is None else [stdin])]:
+                os.close(fd)
+            raise
+        if frames.is_closed:
+            pipe.drop()
 
     def _open(self, path: os.PathLike[str], flags: int) -> int:
         fd = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_CREAT, 0o600)
@@ -177,7 +176,9 @@ class Orphan:
     def _watch(self) -> None:
         loop = asyncio.get_running_loop()
         supervisor = self.supervisor
-        wanted = {spool.fifo for spool in supervisor.spools.values() if supervisor.wants(spool)}
+        wanted: set[int] = set()
+        if supervisor.wants_output():
+            wanted = {spool.fifo for spool in supervisor.spools.values()}
         if self._pidfd is not None and not self.body.is_ended and not self.body.is_status_awaited:
             wanted.add(self._pidfd)
         for fd in self._watched - wanted:

@@ -57,6 +57,11 @@ class Reaper:
             loop.add_reader(fd, self._take, pid)
         return gone
 
+    def kill(self, pid: int) -> None:
+        """SIGKILL to a watched child: not reaped yet, so the pid is its own."""
+        if pid in self._watched:
+            os.kill(pid, signal.SIGKILL)
+
     def _poll(self, pid: int) -> None:
         if pid in self._watched:
             self._take(pid)

@@ -13,7 +13,7 @@ import shutil
 import signal
 import sys
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hivectl.kit import failpoint, files
@@ -74,9 +74,7 @@ class RunDir:
         try:
             self._clear()
             for name, data in launch.files.items():
-                if name in shim.RESERVED or not _PLAIN_NAME.fullmatch(name):
-                    raise ValueError(f"{name!r} cannot be the name of a private file")
-                self._write(name, data)
+                self._write(_checked_name(name), data)
             self._write(shim.SPEC, shim.pack(self._spec(launch, times)))
             self._write(shim.LAUNCH, self._launch(launch, umask))
         except BaseException:
@@ -164,7 +162,7 @@ class RunDir:
                         (os.POSIX_SPAWN_OPEN, 2, log, flags, 0o600),
                         (os.POSIX_SPAWN_DUP2, source_lock, shim.LOCK_FD),
                     ],
-                    setsid=True,
+                    setsid=sys.platform == "linux",  # elsewhere the shim does it alone
                     setsigmask=[],
                     setsigdef=[signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP],
                 )
@@ -212,9 +210,25 @@ class RunDir:
 
     def write_exit(self, fields: dict[str, object]) -> None:
         """Write the exit file in a lost shim's place. Raises OSError."""
-        files.write_atomic(self.file(shim.EXIT), shim.pack(fields))
+        whole = shim.pack(fields).ljust(shim.EXIT_BYTES, b"\n")
+        new = self.file(shim.EXIT_NEW)  # the shim has preallocated it, for a full disk
+        fd = os.open(new, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            shim.publish(fd, os.fspath(new), os.fspath(self.file(shim.EXIT)), whole)
+        finally:
+            os.close(fd)
         for name in (shim.SOCKET, shim.EXIT_NEW, *shim.FIFOS.values()):
             self.file(name).unlink(missing_ok=True)
+
+    def write_lost(self) -> Exit:
+        """Put on record that the machine went down with this process. Raises OSError."""
+        sizes = []
+        for name in shim.SPOOLS.values():
+            path = self.file(name)
+            sizes.append(path.stat().st_size if path.exists() else 0)
+        ended = replace(LOST, host_rebooted=True, out_bytes=sizes[0], err_bytes=sizes[1])
+        self.write_exit(build_exit(ended))
+        return ended
 
     def tail_of_log(self) -> str:
         """The last the shim said about a fault of its own."""
@@ -250,6 +264,12 @@ def parse_exit(fields: dict[str, str]) -> Exit:
         host_rebooted=fields.get("rebooted") == "1",
         rungs=() if fields["rungs"] == "-" else tuple(fields["rungs"].split(",")),
     )
+
+
+def _checked_name(name: str) -> str:
+    if name in shim.RESERVED or not _PLAIN_NAME.fullmatch(name):
+        raise ValueError(f"{name!r} cannot be the name of a private file")
+    return name
 
 
 LOST = Exit(reason=StopReason.EXITED, shim_lost=True)

@@ -25,6 +25,8 @@ Wire (UNIX socket `sock` in the run directory, same user only): lines of text, a
   to the shim    frame ID LENGTH (then LENGTH bytes) | close TAG HANG | deadline TAG SECONDS/-
                  stop TAG MODE REASON
 """
+# No pathlib, contextlib or enum here: each costs more time to import than the shim's whole start.
+# ruff: noqa: PTH, SIM105, FBT003, RUF005
 
 from __future__ import annotations
 
@@ -629,8 +631,8 @@ class Supervisor:
         """Output waits in its pipe because the disk is full."""
         return any(spool.is_full for spool in self.spools.values())
 
-    def wants(self, spool: Spool) -> bool:
-        """Whether the owner should watch this spool's FIFO."""
+    def wants_output(self) -> bool:
+        """Whether the owner should watch the FIFOs."""
         cap = self._cap()
         return not self.is_stalled and (cap is None or self.output_bytes < cap)
 
@@ -817,7 +819,7 @@ def list_children(pid: int) -> list[int]:
         return list(buffer[: max(count, 0)])
     try:
         found: list[int] = []
-        for task in os.listdir(f"/proc/{pid}/task"):  # noqa: PTH208  no pathlib here
+        for task in os.listdir(f"/proc/{pid}/task"):
             found += [int(item) for item in read_file(f"/proc/{pid}/task/{task}/children").split()]
     except OSError:  # no CONFIG_PROC_CHILDREN, or it has just ended
         return _scan_children(pid)
@@ -826,7 +828,7 @@ def list_children(pid: int) -> list[int]:
 
 def _scan_children(pid: int) -> list[int]:
     found = []
-    for name in os.listdir("/proc"):  # noqa: PTH208  no pathlib here
+    for name in os.listdir("/proc"):
         if not name.isdigit():
             continue
         try:
@@ -858,7 +860,7 @@ class Family:
         self._began: float | None = None
         self._denied_since: float | None = None
 
-    def reap(self, now: float) -> None:
+    def reap(self, now: float) -> None:  # noqa: ARG002  as the daemon's body has it
         """Take the exit status of whoever ended."""
         while True:
             try:
@@ -1029,8 +1031,8 @@ class Server:
     def _watch(self) -> None:
         supervisor = self.supervisor
         wanted = {self._wake: select.POLLIN, self.listener.fileno(): select.POLLIN}
-        for spool in supervisor.spools.values():
-            if supervisor.wants(spool):
+        if supervisor.wants_output():
+            for spool in supervisor.spools.values():
                 wanted[spool.fifo] = select.POLLIN
         if supervisor.stdin.fd is not None and supervisor.stdin.is_waiting:
             wanted[supervisor.stdin.fd] = select.POLLOUT
@@ -1066,7 +1068,7 @@ class Server:
 
     def _accept(self) -> None:
         try:
-            fd, _ = self.listener._accept()  # noqa: SLF001  the public accept is in the slow module
+            fd, _ = self.listener._accept()  # type: ignore[attr-defined]  # accept is in the slow module
         except OSError:
             return
         sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM, 0, fd)
@@ -1098,7 +1100,7 @@ class Server:
                 continue
             end = client.inbox.find(b"\n", 0, MAX_LINE_BYTES)
             if end < 0:
-                client.is_gone = client.is_gone or len(client.inbox) >= MAX_LINE_BYTES
+                client.is_gone = len(client.inbox) >= MAX_LINE_BYTES
                 return
             words = client.inbox[:end].decode("ascii", "replace").split(" ")
             del client.inbox[: end + 1]
@@ -1157,7 +1159,7 @@ def peer_uid(sock: _socket.socket) -> int:
     return -1 if failed else uid.value
 
 
-class StartFailed(Exception):
+class StartFailed(Exception):  # noqa: N818  it names an outcome
     """The child was not started; `args` are the stage and the errno."""
 
 
@@ -1235,7 +1237,7 @@ def run_child(launch: bytes, stdio: list[int], go: int, report: int) -> NoReturn
         if os.read(go, 1) != b"g":  # the shim died before it had put us on record
             os._exit(127)
         stage = "exec"
-        os.execvpe(argv[0], argv, env)
+        os.execvpe(argv[0], argv, env)  # noqa: S606  what S21 wants
     except OSError as error:
         os.write(report, f"{stage} {error.errno}".encode())
     except BaseException:  # noqa: BLE001  whatever it was, this process must not go on as a shim
