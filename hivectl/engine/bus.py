@@ -141,6 +141,7 @@ class Bus:
         after = self._seen.get(stream, 0)
         if kind == "partial":
             data = {"after_seq": after, **data}
+            after = int(data["after_seq"])
         frame = wire.encode_ephemeral(stream, self._clock.now_us(), kind, data, execution)
         event = Ephemeral(stream, kind, execution, after, wire.text_frame(frame))
         for tell in self._on_ephemeral:

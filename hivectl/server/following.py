@@ -127,8 +127,15 @@ class Following:
         if sub_id in self._follower.subs:
             return Reply(self._presence(stream), _nothing)
         reply = await self._follow({stream}, set(), "now", None, partials=False, sub_id=sub_id)
-        self._presences.join(stream, self._connection, caller.actor)
-        return Reply(self._presence(stream), reply.then)
+        present = {*self._presences.of(stream), caller.actor}
+
+        def then() -> None:
+            # Followed first, so that who joins sees that it did.
+            reply.then()
+            self._presences.join(stream, self._connection, caller.actor)
+
+        result: results.Presence = {"project": project_of(stream) or "", "present": sorted(present)}
+        return Reply(result, then)
 
     async def leave(self, caller: Caller, asked: params.ProjectRef) -> results.Presence:
         """No longer be present, nor follow by that."""

@@ -40,7 +40,9 @@ class ServerState:
     async def all_gone(self, within_s: float) -> None:
         """Wait until no connection is left, at most so long."""
         deadline = asyncio.get_running_loop().time() + within_s
-        while self.connections and asyncio.get_running_loop().time() < deadline:
+        while asyncio.get_running_loop().time() < deadline:
+            if not self.connections:
+                return
             await asyncio.sleep(0.01)
 
     @property

@@ -551,14 +551,20 @@ class Socket(asyncio.Protocol):
         """Do what is due (the hub's one timer calls it); when something is due next."""
         if self._is_over:
             return self._tick_closing(now)
-        due = min(self._tick_auth(now), self._tick_stall(now), self._tick_heartbeat(now))
-        if self._is_over:
-            return self._close_due
-        idle_due = self._last_received + self._limits.idle_close_s
-        if now >= idle_due:
+        due = min(
+            self._tick_auth(now),
+            self._tick_stall(now),
+            self._tick_heartbeat(now),
+            self._tick_idle(now),
+            self._follower.tick(now),
+        )
+        return min(due, self._close_due)
+
+    def _tick_idle(self, now: float) -> float:
+        due = self._last_received + self._limits.idle_close_s
+        if now >= due:
             self.fail(Close.LEAVING, "idle")
-            return self._close_due
-        return min(due, idle_due, self._follower.tick(now))
+        return due
 
     def _tick_closing(self, now: float) -> float:
         if now < self._close_due:
