@@ -25,6 +25,7 @@ from hivectl.kit.aio import Nursery
 from hivectl.kit.files import boot_id
 from hivectl.kit.ids import make_id
 from hivectl.procs.host import LocalHost
+from hivectl.procs.rundir import StopTimes
 from hivectl.server.app import Server
 from hivectl.services.executions import Executions
 from hivectl.services.house import Handler, House
@@ -62,7 +63,16 @@ class Daemon:
             places.journal, clock=control.clock, limits=journal_limits(settings), boot_id=boot_id()
         )
         self._bus = Bus(self._journal, control.clock)
-        self._host = LocalHost(places.runs, clock=control.clock)
+        self._host = LocalHost(
+            places.runs,
+            clock=control.clock,
+            times=StopTimes(
+                interrupt_s=settings.seconds("execution.interrupt_s"),
+                close_s=settings.seconds("execution.close_s"),
+                term_s=settings.seconds("execution.term_s"),
+            ),
+            failpoints=settings.environment.get("HIVECTL_FAILPOINT", ""),
+        )
 
     def _task_failed(self, name: str, error: BaseException) -> None:
         _log.error("task failed", extra={"task": name}, exc_info=error)
@@ -112,7 +122,11 @@ class Daemon:
         data = {"version": __version__, "pid": os.getpid(), "recovered": dict(counts)}
         await db.write(lambda tx: tx.emit("system", "system.started", data, actor="system"))
         for text in notices:
-            notice = {"code": "STORAGE_ERROR", "message": text, "hint": "`hivectl doctor` tells more."}
+            notice = {
+                "code": "STORAGE_ERROR",
+                "message": text,
+                "hint": "`hivectl doctor` tells more.",
+            }
             await db.write(partial(_emit_notice, notice=notice))
 
     def _world(self, db: Database, publisher: Publisher) -> World:

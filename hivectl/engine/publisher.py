@@ -124,6 +124,11 @@ class Publisher:
         log = self._journal.open(stream)
         return log.epoch, log.last_seq
 
+    def forget(self, stream: str) -> None:
+        """The stream is about to be removed: neither sync nor retry it."""
+        self._touched.discard(stream)
+        self._held.pop(stream, None)
+
     async def close(self) -> None:
         """Remove what the log has from the outbox."""
         self._is_closed = True

@@ -111,6 +111,7 @@ class Runner:
         self._writer: asyncio.Task[Any] | None = None
         self._is_clock_lifted = False
         self._is_closing = False
+        self._keeps_descendants = False
         self._saw_output = self._out > 0
         self.done = asyncio.Event()
 
@@ -158,7 +159,7 @@ class Runner:
                 return
         spec = await self._prepare()
         if self._handle is None:
-            self._handle = await self._start(spec)
+            self._handle = await self._start(spec, keep=self._keeps_descendants)
         self._execution = await self._commit(lambda tx: work.started(tx, self.id, pid=self.pid))
         self._conversation = self._w.agent.conversation(spec, offset=self._out)
         await self._open()
@@ -195,6 +196,7 @@ class Runner:
                     trusted=trusted,
                 )
             )
+        self._keeps_descendants = bool(project.defaults.get("keep_descendants"))
         return self._spec(order, project)
 
     async def _check(self, project: Project) -> bool:
@@ -236,7 +238,7 @@ class Runner:
             env=environment(settings.environment, settings["claude.env"], project.env, self.id),
         )
 
-    async def _start(self, spec: RunSpec) -> Handle:
+    async def _start(self, spec: RunSpec, *, keep: bool) -> Handle:
         info = await self._w.agent.probe()
         settings = self._w.settings()
         launch = self._w.agent.launch(spec, info)
@@ -249,6 +251,7 @@ class Runner:
             no_output_s=no_output,
             hang_s=settings.seconds("execution.hang_after_result_s"),
             linger_s=settings.seconds("execution.linger_s"),
+            keep_descendants=keep,
             max_output_bytes=settings.number("execution.max_output_bytes"),
         )
         while True:

@@ -289,7 +289,7 @@ class Projects:
             lambda tx: table.delete(tx, project.id, actor=caller.actor, request=caller.request)
         )
         if p.purge:
-            await self._h.journal.open(project.stream).sync()
+            self._h.publisher.forget(project.stream)
             await asyncio.to_thread(self._h.journal.remove, project.stream)
         return {"id": project.id}
 
