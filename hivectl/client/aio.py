@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
 
@@ -119,6 +120,18 @@ class Client(Calls):
             raise
         finally:
             self._connecting = None
+
+    async def revive(self, *, grace_s: float = 1.0) -> None:
+        """After a crash of the local daemon: start one if none has come back by itself within `grace_s`.
+
+        Does nothing where that is not allowed or the daemon is elsewhere; never raises, because whoever
+        follows tries again anyway.
+        """
+        if not (self._autostart and self._endpoint.is_local):
+            return
+        await asyncio.sleep(grace_s)
+        with suppress(HiveError):
+            await self._ensure_running(autostart=True)
 
     async def close(self) -> None:
         """Leave. Requests that still wait fail with UNAVAILABLE."""

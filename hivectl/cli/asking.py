@@ -1,0 +1,174 @@
+"""Ask the person at the terminal: one line at a time, without stopping the event loop.
+
+A pending question can be taken back at any moment (it was answered elsewhere): the read is only a
+readiness callback on the terminal's descriptor, nothing is left behind in a thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hivectl.cli.sanitize import reveal
+from hivectl.model.errors import HiveError
+
+if TYPE_CHECKING:
+    from hivectl.cli.screen import Screen
+    from hivectl.config import Settings
+
+_LINE_BYTES = 65536
+_INPUT_CHARS = 4000
+
+
+async def read_line() -> str | None:
+    """One line typed at the terminal; None at end of input."""
+    loop = asyncio.get_running_loop()
+    fd = sys.stdin.fileno()
+    ready: asyncio.Future[None] = loop.create_future()
+
+    def wake() -> None:
+        if not ready.done():
+            ready.set_result(None)
+
+    loop.add_reader(fd, wake)
+    try:
+        await ready
+    finally:
+        loop.remove_reader(fd)
+    data = os.read(fd, _LINE_BYTES)
+    return data.decode(errors="replace").rstrip("\r\n") if data else None
+
+
+def editor_command(settings: Settings) -> list[str]:
+    """VISUAL, else EDITOR, else vi."""
+    import shlex
+
+    env = settings.environment
+    return shlex.split(env.get("VISUAL") or env.get("EDITOR") or "vi")
+
+
+async def edit_text(settings: Settings, text: str, *, suffix: str) -> str:
+    """What the person leaves in the editor. Raises HiveError INVALID_PARAMS when the editor fails."""
+    argv = editor_command(settings)
+    with tempfile.TemporaryDirectory(prefix="hivectl-") as folder:
+        path = Path(folder) / f"edit{suffix}"
+        path.write_text(text, encoding="utf-8")
+        try:
+            done = await asyncio.to_thread(subprocess.run, [*argv, str(path)], check=False)
+        except OSError as exc:
+            raise HiveError(
+                "INVALID_PARAMS",
+                f"The editor {argv[0]} cannot be started: {exc.strerror}.",
+                hint="Set EDITOR to one that is installed.",
+            ) from exc
+        if done.returncode != 0:
+            raise HiveError("INVALID_PARAMS", f"The editor ended with code {done.returncode}.")
+        return path.read_text(encoding="utf-8")
+
+
+def show_request(screen: Screen, approval: Mapping[str, Any]) -> None:
+    """What Claude wants, whole, on stderr; control characters as visible escapes."""
+    screen.note(
+        ("ask", f"? Claude wants to use {approval['tool']}"),
+        ("dim", f"  {approval['id']}  {approval.get('project_name', '')}"),
+    )
+    if approval.get("description"):
+        screen.note(("", f"  {reveal(str(approval['description']))}"))
+    for name, value in (approval.get("input") or {}).items():
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        shown = reveal(text)
+        if len(shown) > _INPUT_CHARS:
+            shown = f"{shown[:_INPUT_CHARS]}… ({len(text):,} characters; all with `hivectl inbox --json`)"
+        indented = shown.replace("\n", "\n    ")
+        screen.note(("dim", f"  {reveal(name)}: "), ("", indented))
+
+
+async def ask_permission(
+    screen: Screen, settings: Settings, approval: Mapping[str, Any]
+) -> dict[str, Any] | None:
+    """The decision as parameters of `approval.decide`, or None when nobody answers."""
+    show_request(screen, approval)
+    while True:
+        screen.prompt("  allow? [y]es  [n]o  [e]dit first  [a]lways: ")
+        answer = await read_line()
+        if answer is None:
+            return None
+        match answer.strip().lower():
+            case "y" | "yes":
+                return {"decision": "allow"}
+            case "a" | "always":
+                return {"decision": "allow", "remember": True}
+            case "n" | "no":
+                screen.prompt("  reason for Claude (Enter for none): ")
+                return {"decision": "deny", "message": (await read_line()) or ""}
+            case "e" | "edit":
+                changed = await _edit_input(screen, settings, approval)
+                if changed is not None:
+                    return {"decision": "allow", "input": changed}
+            case _:
+                screen.note(("dim", "  type y, n, e or a"))
+
+
+async def _edit_input(
+    screen: Screen, settings: Settings, approval: Mapping[str, Any]
+) -> dict[str, Any] | None:
+    before = json.dumps(approval.get("input") or {}, indent=2, ensure_ascii=False)
+    try:
+        after = json.loads(await edit_text(settings, before + "\n", suffix=".json"))
+    except (ValueError, HiveError) as exc:
+        screen.note(("warn", f"  not usable: {exc}"))
+        return None
+    if not isinstance(after, dict):
+        screen.note(("warn", "  the input must be a JSON object"))
+        return None
+    return after
+
+
+async def ask_question(screen: Screen, approval: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Answers to Claude's questions as parameters of `approval.decide`, or None when nobody answers."""
+    answers: dict[str, str] = {}
+    for question in questions_of(approval):
+        text = str(question.get("question", ""))
+        options = [
+            option for option in question.get("options") or [] if isinstance(option, Mapping)
+        ]
+        screen.note(("ask", f"? {reveal(text)}"), ("dim", f"  {approval['id']}"))
+        for number, option in enumerate(options, 1):
+            note = f"  {reveal(str(option['description']))}" if option.get("description") else ""
+            screen.note(
+                ("bold", f"  {number}. {reveal(str(option.get('label', '')))}"), ("dim", note)
+            )
+        many = " (several: 1,3)" if question.get("multiSelect") else ""
+        screen.prompt(f"  number{many} or your own words: " if options else "  your answer: ")
+        typed = await read_line()
+        if typed is None:
+            return None
+        answers[text] = chosen(typed, options, may_many=bool(question.get("multiSelect")))
+    return {"decision": "allow", "answers": answers}
+
+
+def questions_of(approval: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Claude's questions, with their choices."""
+    found = (approval.get("input") or {}).get("questions")
+    if isinstance(found, list) and found:
+        return [item for item in found if isinstance(item, Mapping)]
+    return [{"question": approval.get("summary") or approval.get("description") or ""}]
+
+
+def chosen(typed: str, options: list[Mapping[str, Any]], *, may_many: bool) -> str:
+    """The label of a number, labels of several, or the words themselves."""
+    parts = [part.strip() for part in typed.split(",")] if may_many else [typed.strip()]
+    labels = []
+    for part in parts:
+        if part.isdigit() and 1 <= int(part) <= len(options):
+            labels.append(str(options[int(part) - 1].get("label", part)))
+        else:
+            labels.append(part)
+    return ", ".join(labels)

@@ -1,0 +1,114 @@
+"""doctor: the offline part, done by the daemon's own program, joined with what a live daemon says."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+from hivectl.cli import table
+from hivectl.cli.session import Session
+from hivectl.client import transport
+from hivectl.model.errors import ExitCode, HiveError
+
+if TYPE_CHECKING:
+    from hivectl.client.aio import Client
+
+TIMEOUT_S = 60.0
+
+
+def run(hive: Session) -> int:
+    """Print every check; 1 when one failed."""
+    report = {"offline": offline(hive), "daemon": online(hive)}
+    checks = _checks(report)
+    failed = [check for check in checks if check["status"] == "fail"]
+    if hive.options.output in {"json", "yaml"}:
+        hive.print_document({"ok": not failed, "checks": checks, **report})
+    else:
+        _print(hive, checks)
+    return int(ExitCode.FAILED if failed else ExitCode.OK)
+
+
+def offline(hive: Session) -> dict[str, Any]:
+    """What `python -m hivectl.daemon doctor --json` finds. Never raises: that it cannot run is a finding."""
+    argv = transport.daemon_argv("doctor", "--json")
+    try:
+        done = subprocess.run(
+            argv,
+            env=transport.daemon_env(hive.settings),
+            capture_output=True,
+            stdin=subprocess.DEVNULL,
+            timeout=TIMEOUT_S,
+            check=False,
+        )
+        found = json.loads(done.stdout)
+    except (OSError, ValueError, subprocess.TimeoutExpired) as exc:
+        return {"error": f"the offline check did not run: {exc}"}
+    return found if isinstance(found, dict) else {"checks": found}
+
+
+def online(hive: Session) -> dict[str, Any] | None:
+    """The health of a running daemon; None when none runs. Starts none."""
+    hive.options.autostart = False
+
+    async def work(client: Client) -> Any:
+        return await client.call("health")
+
+    try:
+        found: dict[str, Any] = hive.run(work)
+    except HiveError as exc:
+        if exc.code == "UNAVAILABLE":
+            return None
+        return {"status": "failing", "problems": [f"{exc.code}: {exc.message}"]}
+    return found
+
+
+def _checks(report: dict[str, Any]) -> list[dict[str, str]]:
+    """One list of {name, status: ok|warn|fail, message, hint}."""
+    found: list[dict[str, str]] = []
+    off = report["offline"]
+    if "error" in off:
+        found.append(_check("offline", "fail", off["error"]))
+    found += [
+        _check(
+            str(item.get("name") or item.get("check") or ""),
+            _status(item),
+            str(item.get("message") or item.get("detail") or ""),
+            str(item.get("hint") or ""),
+        )
+        for item in off.get("checks") or []
+        if isinstance(item, dict)
+    ]
+    daemon = report["daemon"]
+    if daemon is None:
+        found.append(_check("daemon", "ok", "none runs; a command that needs one starts it"))
+        return found
+    status = {"ok": "ok", "degraded": "warn"}.get(str(daemon["status"]), "fail")
+    found.append(_check("daemon", status, f"runs, {daemon['status']}"))
+    found += [_check("daemon", status, str(text)) for text in daemon.get("problems") or []]
+    if daemon.get("self_approval_possible"):
+        text = "executions could approve their own requests: nothing separates them from you here"
+        found.append(_check("self-approval", "warn", text))
+    return found
+
+
+def _check(name: str, status: str, message: str, hint: str = "") -> dict[str, str]:
+    return {"name": name, "status": status, "message": message, "hint": hint}
+
+
+def _status(item: dict[str, Any]) -> str:
+    status = item.get("status")
+    if status is None:
+        return "ok" if item.get("ok") else "fail"
+    words = {"ok": "ok", "pass": "ok", "info": "ok", "warn": "warn", "warning": "warn"}
+    return words.get(str(status), "fail")
+
+
+def _print(hive: Session, checks: list[dict[str, str]]) -> None:
+    marks = {"ok": ("good", "✓ ok  "), "warn": ("warn", "! warn"), "fail": ("bad", "✗ FAIL")}
+    most = max((table.width_of(check["name"]) for check in checks), default=0)
+    for check in checks:
+        name = check["name"] + " " * (most - table.width_of(check["name"]))
+        hive.screen.show(marks[check["status"]], ("bold", f"  {name}  "), ("", check["message"]))
+        if check["hint"] and check["status"] != "ok":
+            hive.screen.show(("dim", f"          {' ' * most}{check['hint']}"))

@@ -1,0 +1,151 @@
+"""Which project, which prompt, which execution a command line means."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hivectl.cli import asking
+from hivectl.cli.session import Session, all_items
+from hivectl.model.errors import HiveError
+
+if TYPE_CHECKING:
+    from hivectl.client.aio import Client
+
+_EDITOR_HINT = (
+    "\n\n# The prompt stands above. Lines that start with # are left out; an empty prompt stops.\n"
+)
+
+
+async def project(session: Session, client: Client, named: str | None) -> str:
+    """The named one, else HIVECTL_PROJECT, else the one the current directory lies in."""
+    found = await find_project(session, client, named)
+    if found is None:
+        raise HiveError(
+            "PROJECT_NOT_FOUND",
+            f"{Path.cwd()} lies in no project, and none was named.",
+            hint="Name one with -p, or register this directory: `hivectl project create .`",
+        )
+    return found
+
+
+async def find_project(session: Session, client: Client, named: str | None) -> str | None:
+    """The same, or None."""
+    if named or (named := session.settings.environment.get("HIVECTL_PROJECT")):
+        return named
+    here = Path.cwd().resolve()
+    around = [
+        item
+        for item in await all_items(client, "project.list")
+        if here.is_relative_to(Path(item["path"]))
+    ]
+    if not around:
+        return None
+    return str(max(around, key=lambda item: len(item["path"]))["id"])
+
+
+def split_words(
+    words: list[str], named: str | None, *, has_source: bool
+) -> tuple[str | None, str | None]:
+    """(project, prompt) of the positional words.
+
+    One word is the prompt, unless the prompt comes from a file or an editor; of two the first is the
+    project. Raises HiveError INVALID_PARAMS when there are too many.
+    """
+    most = (0 if named else 1) + (0 if has_source else 1)
+    if len(words) > most:
+        raise HiveError(
+            "INVALID_PARAMS",
+            f"Too many words: {len(words)}, at most {most} fit.",
+            hint='Put the prompt in quotes: hivectl exec PROJECT "what to do".',
+        )
+    if has_source:
+        return (named or (words[0] if words else None)), None
+    if len(words) == 2:
+        return words[0], words[1]
+    return named, (words[0] if words else None)
+
+
+async def prompt(session: Session, word: str | None, file: Path | None, *, edit: bool) -> str:
+    """The prompt's text: from the word, `-` or a pipe, a file, or the editor."""
+    if file is not None:
+        text = _decode(_read(file), str(file))
+    elif edit:
+        start = "" if word in {None, "-"} else str(word)
+        typed = await asking.edit_text(session.settings, start + _EDITOR_HINT, suffix=".md")
+        text = "\n".join(row for row in typed.splitlines() if not row.startswith("#")).strip()
+    elif word == "-" or (word is None and not _stdin_is_terminal()):
+        text = _decode(sys.stdin.buffer.read(), "standard input")
+    elif word is None:
+        raise HiveError(
+            "INVALID_PARAMS",
+            "There is no prompt.",
+            hint='Give it as hivectl exec "what to do", with --file, on stdin, or -e for an editor.',
+        )
+    else:
+        text = word
+    if not text.strip():
+        raise HiveError("INVALID_PARAMS", "The prompt is empty.", hint="Say what Claude should do.")
+    return text
+
+
+def _stdin_is_terminal() -> bool:
+    return sys.stdin is None or sys.stdin.isatty()
+
+
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as exc:
+        raise HiveError(
+            "INVALID_PARAMS", f"{file} cannot be read: {exc.strerror}.", hint="Check the path."
+        ) from exc
+
+
+def _decode(data: bytes, origin: str) -> str:
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as exc:
+        raise HiveError(
+            "INVALID_PARAMS",
+            f"{origin} is not UTF-8 (byte {exc.start}).",
+            hint="Convert it first, for instance with iconv.",
+        ) from exc
+
+
+def is_execution(word: str) -> bool:
+    """Whether the word is the id of an execution or work order; project names never look so."""
+    return word.startswith(("x_", "o_"))
+
+
+async def execution(session: Session, client: Client, word: str | None) -> dict[str, Any]:
+    """The execution of an id; of a project's name, its live or newest one."""
+    if word and is_execution(word):
+        found: dict[str, Any] = await client.call("execution.get", execution=word)
+        return found
+    name = await project(session, client, word)
+    for filters in ({"live": True}, {}):
+        page = await client.call("execution.list", project=name, limit=1, **filters)
+        if page["items"]:
+            newest: dict[str, Any] = page["items"][0]
+            return newest
+    raise HiveError(
+        "EXECUTION_NOT_FOUND",
+        "Nothing was executed in that project yet.",
+        hint='Start with `hivectl exec "what to do"`.',
+    )
+
+
+def duration(text: str | None, option: str) -> float | None:
+    """Seconds of an option's value such as 90s or 1h30m. Raises HiveError INVALID_PARAMS."""
+    if text is None:
+        return None
+    from hivectl.kit.clock import parse_duration_s
+
+    try:
+        return parse_duration_s(text)
+    except ValueError as exc:
+        raise HiveError(
+            "INVALID_PARAMS", f"{option}: {exc}.", hint="Such as 90s, 10m, 1h30m."
+        ) from exc

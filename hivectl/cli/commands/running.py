@@ -1,0 +1,204 @@
+"""exec, kill, wait and attach: what starts, ends and watches executions."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hivectl.cli import completing
+from hivectl.cli.session import Session
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from hivectl.client.aio import Client
+
+ProjectOption = Annotated[
+    str | None,
+    typer.Option("-p", "--project", metavar="PROJECT", help="Project; default: the current directory's.", autocompletion=completing.projects),
+]  # fmt: skip
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("exec")(exec_)
+    app.command("kill")(kill)
+    app.command("wait")(wait)
+    app.command("attach")(attach)
+
+
+def exec_(  # noqa: PLR0917  Typer passes them by name
+    ctx: typer.Context,
+    words: Annotated[list[str] | None, typer.Argument(metavar="[PROJECT] [PROMPT|-]", help="One word is the prompt; of two the first is the project; - reads stdin.", autocompletion=completing.projects)] = None,
+    project: ProjectOption = None,
+    file: Annotated[Path | None, typer.Option("-f", "--file", help="Read the prompt from a file.")] = None,
+    edit: Annotated[bool, typer.Option("-e", "--edit", help="Write the prompt in an editor.")] = False,
+    detach: Annotated[bool, typer.Option("-d", "--detach", help="Do not wait; print the execution's id.")] = False,
+    new: Annotated[bool, typer.Option("--new", help="Start a fresh conversation.")] = False,
+    session: Annotated[str | None, typer.Option("--session", metavar="ID", help="Continue this conversation.")] = None,
+    fork: Annotated[bool, typer.Option("--fork", help="Continue in a copy, leaving the conversation as it is.")] = False,
+    if_busy: Annotated[str, typer.Option("--if-busy", metavar="queue|fail", help="When the project is executing.")] = "queue",
+    priority: Annotated[str | None, typer.Option("--priority", metavar="high|normal|low", help="Place in the queue.")] = None,
+    model: Annotated[str | None, typer.Option("-m", "--model", help="Claude's model.")] = None,
+    fallback_model: Annotated[str | None, typer.Option("--fallback-model", help="Model to use when that is overloaded.")] = None,
+    permission_mode: Annotated[str | None, typer.Option("--permission-mode", metavar="MODE", help="default, acceptEdits, plan, dontAsk or auto.")] = None,
+    allowed_tools: Annotated[list[str] | None, typer.Option("--allowed-tools", metavar="RULE", help="Tool that needs no approval; repeatable.")] = None,
+    disallowed_tools: Annotated[list[str] | None, typer.Option("--disallowed-tools", metavar="RULE", help="Tool that is not available; repeatable.")] = None,
+    append_system_prompt: Annotated[str | None, typer.Option("--append-system-prompt", metavar="TEXT", help="Added to Claude's system prompt.")] = None,
+    system_prompt: Annotated[str | None, typer.Option("--system-prompt", metavar="TEXT", help="Replaces Claude's system prompt.")] = None,
+    max_turns: Annotated[int | None, typer.Option("--max-turns", metavar="N", help="Most turns.")] = None,
+    effort: Annotated[str | None, typer.Option("--effort", metavar="LEVEL", help="low, medium, high, xhigh or max.")] = None,
+    timeout: Annotated[str | None, typer.Option("--timeout", metavar="DURATION", help="End it after this time, such as 90s or 1h30m.")] = None,
+    no_output_timeout: Annotated[str | None, typer.Option("--no-output-timeout", metavar="DURATION", help="End it when it prints nothing for so long.")] = None,
+    json_schema: Annotated[str | None, typer.Option("--json-schema", metavar="FILE|JSON", help="Shape the answer must have.")] = None,
+    add_dir: Annotated[list[Path] | None, typer.Option("--add-dir", metavar="DIR", help="Further directory Claude may work in; repeatable.")] = None,
+    partials: Annotated[bool, typer.Option("--partials", help="Show the answer while it is being written.")] = False,
+    idempotency_key: Annotated[str | None, typer.Option("--idempotency-key", metavar="KEY", help="The same key again gives the first execution, not a second.")] = None,
+    no_wait_approval: Annotated[bool, typer.Option("--no-wait-approval", help="Without a terminal: exit 8 when a person must answer; the run goes on.")] = False,
+) -> None:  # fmt: skip
+    """Execute a prompt: watch it live, or --detach. Ctrl-C detaches, twice cancels."""
+    from hivectl.cli import choosing, executing
+
+    hive: Session = ctx.obj
+    named, word = choosing.split_words(
+        words or [], project, has_source=file is not None or (edit and len(words or []) < 2)
+    )
+    options = {
+        "model": model,
+        "fallback_model": fallback_model,
+        "permission_mode": permission_mode,
+        "allowed_tools": allowed_tools or None,
+        "disallowed_tools": disallowed_tools or None,
+        "append_system_prompt": append_system_prompt,
+        "system_prompt": system_prompt,
+        "max_turns": max_turns,
+        "effort": effort,
+        "timeout_s": choosing.duration(timeout, "--timeout"),
+        "no_output_timeout_s": choosing.duration(no_output_timeout, "--no-output-timeout"),
+        "json_schema": _schema(json_schema),
+        "add_dirs": [str(path.expanduser().resolve()) for path in add_dir or []] or None,
+        "partials": partials or None,
+    }
+    request: dict[str, Any] = {
+        "session": executing.session_of(new=new, session=session),
+        "fork": fork,
+        "options": {name: value for name, value in options.items() if value is not None},
+        "if_busy": if_busy,
+        "priority": priority,
+        "idempotency_key": idempotency_key,
+    }
+
+    async def work(client: Client) -> int:
+        text = await choosing.prompt(hive, word, file, edit=edit)
+        found = await choosing.project(hive, client, named)
+        request.update(project=found, prompt=text)
+        return await executing.execute(
+            hive,
+            client,
+            {name: value for name, value in request.items() if value is not None},
+            detach=detach,
+            partials=partials,
+            waits_for_people=not no_wait_approval,
+        )
+
+    raise typer.Exit(hive.run(work))
+
+
+def kill(
+    ctx: typer.Context,
+    targets: Annotated[list[str], typer.Argument(metavar="EXECUTION|PROJECT...", help="What to stop.", autocompletion=completing.killable)],
+    force: Annotated[bool, typer.Option("--force", help="End every process at once.")] = False,
+    interrupt: Annotated[bool, typer.Option("--interrupt", help="Only ask Claude to stop its turn.")] = False,
+    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Kept with the execution.")] = "",
+) -> None:  # fmt: skip
+    """Stop executions; returns when every process of theirs is gone, and says what died."""
+    from hivectl.cli import choosing, views
+    from hivectl.model.errors import HiveError
+
+    hive: Session = ctx.obj
+    if force and interrupt:
+        raise HiveError("INVALID_PARAMS", "--force and --interrupt exclude each other.")
+    mode = "kill" if force else "interrupt" if interrupt else "terminate"
+
+    async def work(client: Client) -> dict[str, Any]:
+        executions, survivors = [], 0
+        for target in targets:
+            key = "execution" if choosing.is_execution(target) else "project"
+            done = await client.call("kill", **{key: target}, mode=mode, reason=reason)
+            executions += done["executions"]
+            survivors += done["survivors"]
+        return {"executions": executions, "survivors": survivors}
+
+    done = hive.run(work)
+    if hive.options.output == "name":
+        hive.screen.result("\n".join(item["execution"] for item in done["executions"]))
+    elif hive.options.output in {"json", "yaml"}:
+        hive.print_document(done)
+    else:
+        hive.screen.result(views.killed(done))
+    raise typer.Exit(1 if done["survivors"] else 0)
+
+
+def wait(
+    ctx: typer.Context,
+    executions: Annotated[list[str], typer.Argument(metavar="EXECUTION...", help="Ids of executions (x_…) or work orders (o_…, whose retries are followed).", autocompletion=completing.executions)],
+    timeout: Annotated[str | None, typer.Option("--timeout", metavar="DURATION", help="Give up waiting after this time (exit 7); the executions go on.")] = None,
+    no_wait_approval: Annotated[bool, typer.Option("--no-wait-approval", help="Also return when a person must answer (exit 8).")] = False,
+) -> None:  # fmt: skip
+    """Wait for executions to end; exits with their outcome, of several with the worst."""
+    from hivectl.cli import choosing, executing
+
+    hive: Session = ctx.obj
+    limit_s = choosing.duration(timeout, "--timeout")
+
+    async def work(client: Client) -> int:
+        return await executing.wait(
+            hive, client, executions, limit_s=limit_s, or_waiting=no_wait_approval
+        )
+
+    raise typer.Exit(hive.run(work))
+
+
+def attach(
+    ctx: typer.Context,
+    target: Annotated[str | None, typer.Argument(metavar="[EXECUTION|PROJECT]", help="Default: the current directory's project.", autocompletion=completing.killable)] = None,
+    partials: Annotated[bool, typer.Option("--partials", help="Show the answer while it is being written.")] = False,
+    no_wait_approval: Annotated[bool, typer.Option("--no-wait-approval", help="Without a terminal: exit 8 when a person must answer.")] = False,
+) -> None:  # fmt: skip
+    """Come back to an execution: shows it from its beginning and goes on live."""
+    from hivectl.cli import choosing, executing
+
+    hive: Session = ctx.obj
+
+    async def work(client: Client) -> int:
+        found = await choosing.execution(hive, client, target)
+        return await executing.attach(
+            hive, client, found, partials=partials, waits_for_people=not no_wait_approval
+        )
+
+    raise typer.Exit(hive.run(work))
+
+
+def _schema(given: str | None) -> Mapping[str, Any] | None:
+    if given is None:
+        return None
+    from hivectl.model.errors import HiveError
+
+    text = given
+    if not given.lstrip().startswith("{"):
+        try:
+            text = Path(given).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as exc:
+            raise HiveError(
+                "INVALID_PARAMS", f"--json-schema: {given} cannot be read: {exc}."
+            ) from exc
+    try:
+        schema = json.loads(text)
+    except ValueError as exc:
+        raise HiveError("INVALID_PARAMS", f"--json-schema is not JSON: {exc}.") from exc
+    if not isinstance(schema, dict):
+        raise HiveError("INVALID_PARAMS", "--json-schema must be a JSON object.")
+    return schema

@@ -1,0 +1,120 @@
+"""health, doctor, version, completion and config."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hivectl.cli import completing
+from hivectl.cli.session import Session
+
+if TYPE_CHECKING:
+    from hivectl.client.aio import Client
+
+config_app = typer.Typer(
+    help="Settings: flags beat HIVECTL_* beat the file beat defaults.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("health")(health)
+    app.command("doctor")(doctor)
+    app.command("version")(version)
+
+
+def print_version() -> None:
+    """The version on stdout."""
+    import hivectl
+    from hivectl.cli.screen import Screen
+
+    Screen().result(f"hivectl {hivectl.__version__}")
+
+
+def health(ctx: typer.Context) -> None:
+    """Whether all is well, and what is used. Exit 1 when it is failing."""
+    from hivectl.cli import views
+
+    hive: Session = ctx.obj
+
+    async def work(client: Client) -> Any:
+        return await client.call("health")
+
+    found = hive.run(work)
+    if hive.options.output in {"json", "yaml"}:
+        hive.print_document(found)
+    elif hive.options.output == "name":
+        hive.screen.result(found["status"])
+    else:
+        hive.screen.result(views.health(found, width=hive.screen.table_width))
+    raise typer.Exit(1 if found["status"] == "failing" else 0)
+
+
+def doctor(ctx: typer.Context) -> None:
+    """Check everything hivectl needs, with the daemon or without. Exit 1 when something must be mended."""
+    from hivectl.cli import checkup
+
+    raise typer.Exit(checkup.run(ctx.obj))
+
+
+def version(ctx: typer.Context) -> None:
+    """This program's version, and the daemon's when one runs."""
+    import hivectl
+    from hivectl.model.errors import HiveError
+
+    hive: Session = ctx.obj
+    hive.options.autostart = False
+    found: dict[str, Any] = {"version": hivectl.__version__, "daemon": None}
+
+    async def work(client: Client) -> Any:
+        return client.info
+
+    try:
+        info = hive.run(work)
+    except HiveError:
+        info = None
+    if info:
+        found["daemon"] = {"version": info["version"], "protocol": info["protocol"]}
+    if hive.options.output in {"json", "yaml"}:
+        hive.print_document(found)
+        return
+    daemon = f", daemon {info['version']}" if info else ", no daemon runs"
+    hive.screen.result(f"hivectl {hivectl.__version__}{daemon}")
+
+
+@config_app.command("show")
+def config_show(
+    ctx: typer.Context,
+    key: Annotated[str | None, typer.Argument(metavar="[KEY]", help="Only this one.", autocompletion=completing.settings)] = None,
+    origin: Annotated[bool, typer.Option("--origin", help="Also where each value comes from.")] = False,
+) -> None:  # fmt: skip
+    """The settings as they take effect for this command and a daemon it would start."""
+    from hivectl.cli import configuring
+
+    configuring.show(ctx.obj, key, has_origin=origin)
+
+
+@config_app.command("set")
+def config_set(
+    ctx: typer.Context,
+    key: Annotated[str, typer.Argument(metavar="KEY", help="Such as execution.timeout_s.", autocompletion=completing.settings)],
+    value: Annotated[str, typer.Argument(metavar="VALUE", help="As in the file; lists with commas.")],
+) -> None:  # fmt: skip
+    """Write a setting into the configuration file; comments there stay."""
+    from hivectl.cli import configuring
+
+    configuring.write(ctx.obj, key, value)
+
+
+@config_app.command("path")
+def config_path(ctx: typer.Context) -> None:
+    """Where the configuration file lies, whether or not it exists."""
+    hive: Session = ctx.obj
+    path = str(hive.settings.places.config_file)
+    if hive.options.output in {"json", "yaml"}:
+        hive.print_document({"file": path})
+    else:
+        hive.screen.result(path)

@@ -1,0 +1,145 @@
+"""Show settings with their origin; write one into the TOML file without touching the rest."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from hivectl import config
+from hivectl.cli import table
+from hivectl.cli.session import Session
+from hivectl.kit.files import ensure_private_dir, write_atomic
+from hivectl.model.errors import HiveError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def entries(settings: config.Settings) -> list[dict[str, Any]]:
+    """Every setting as `config.get` shows it."""
+    return [
+        {
+            "key": setting.key,
+            "value": settings[setting.key],
+            "origin": settings.origins[setting.key],
+            "default": setting.default,
+            "meaning": setting.meaning,
+        }
+        for setting in config.SETTINGS
+    ]
+
+
+def show(hive: Session, key: str | None, *, has_origin: bool) -> None:
+    """Print one setting or all."""
+    items = entries(hive.settings)
+    if key is not None:
+        items = [item for item in items if item["key"] == key]
+        if not items:
+            config.parse_value(key, None, "the command line")
+    match hive.options.output:
+        case "json" | "yaml":
+            document: Any = {"items": items, "file": str(hive.settings.places.config_file)}
+            hive.print_document(items[0] if key else document)
+        case "name":
+            hive.screen.result("\n".join(item["key"] for item in items))
+        case _ if key and not has_origin:
+            hive.screen.result(_text(items[0]["value"]))
+        case wanted:
+            hive.screen.result(_table(hive, items, has_origin=has_origin or wanted == "wide"))
+
+
+def _table(hive: Session, items: list[dict[str, Any]], *, has_origin: bool) -> str:
+    headers = ["SETTING", "VALUE", *(["ORIGIN"] if has_origin else []), "MEANING"]
+    rows = [
+        [
+            item["key"],
+            _text(item["value"]) or '""',
+            *([item["origin"]] if has_origin else []),
+            item["meaning"],
+        ]
+        for item in items
+    ]
+    return table.render(headers, rows, width=hive.screen.table_width)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, list):
+        return ",".join(value) or "[]"
+    if isinstance(value, dict):
+        return ",".join(f"{k}={v}" for k, v in value.items()) or "{}"
+    if isinstance(value, float):
+        return f"{value:g}"
+    return str(value)
+
+
+def write(hive: Session, key: str, text: str) -> None:
+    """Check the value and put it into the file. Raises HiveError CONFIG_INVALID."""
+    import tomlkit
+    from tomlkit.exceptions import TOMLKitError
+
+    file = hive.settings.places.config_file
+    setting = config.BY_KEY.get(key)
+    raw: Any = _table_of(text) if setting is not None and setting.kind == "table" else text
+    value = config.parse_value(key, raw, "the command line")
+    try:
+        document = (
+            tomlkit.parse(file.read_text(encoding="utf-8")) if file.exists() else tomlkit.document()
+        )
+    except (TOMLKitError, OSError, UnicodeDecodeError) as exc:
+        raise HiveError(
+            "CONFIG_INVALID", f"{file} cannot be read: {exc}", hint="Mend it by hand first."
+        ) from exc
+    section, name = key.split(".", 1)
+    if section not in document:
+        document[section] = tomlkit.table()
+    place: Any = document[section]
+    if name in place:
+        # Assigning to the item keeps the comment that stands behind it.
+        comment = place.item(name).trivia if hasattr(place, "item") else None
+        new = tomlkit.item(_as_toml(value, text))
+        if comment is not None:
+            new.trivia.comment_ws, new.trivia.comment = comment.comment_ws, comment.comment
+        place[name] = new
+    else:
+        place[name] = _as_toml(value, text)
+    _write_file(hive, tomlkit.dumps(document))
+    _tell(hive, key, value)
+
+
+def _as_toml(value: Any, text: str) -> Any:
+    """Durations and sizes stay as they were typed: `1h30m` says more than 5400.0."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        if text.isdigit():
+            return int(text)
+        return text
+    return value
+
+
+def _table_of(text: str) -> dict[str, str]:
+    pairs = [part.partition("=") for part in text.split(",") if part.strip()]
+    return {name.strip(): value for name, _, value in pairs}
+
+
+def _write_file(hive: Session, text: str) -> None:
+    file = hive.settings.places.config_file
+    try:
+        if not file.parent.exists():
+            ensure_private_dir(file.parent)
+        write_atomic(file, text.encode("utf-8"))
+    except OSError as exc:
+        raise HiveError("CONFIG_INVALID", f"{file} cannot be written: {exc.strerror}") from exc
+
+
+def _tell(hive: Session, key: str, value: Any) -> None:
+    file = str(hive.settings.places.config_file)
+    document: Mapping[str, Any] = {"key": key, "value": value, "origin": file}
+    if hive.options.output in {"json", "yaml"}:
+        hive.print_document(document)
+        return
+    hive.screen.result(f"{key} = {_text(value)}  ({file})")
+    now = config.load()
+    if now.origins[key] != file:
+        hive.screen.note(("warn", "note: "), ("", f"{now.origins[key]} still wins over the file"))
+    if not config.BY_KEY[key].reloads and not key.startswith("client."):
+        hive.screen.note(("dim", "a running daemon takes it up at its next start"))

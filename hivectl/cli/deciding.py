@@ -1,0 +1,100 @@
+"""Decide an approval from the command line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from hivectl.cli import asking
+from hivectl.cli.sanitize import one_line
+from hivectl.cli.session import Session
+from hivectl.model.errors import HiveError
+
+if TYPE_CHECKING:
+    from hivectl.client.aio import Client
+
+
+async def decide(
+    client: Client, found: Mapping[str, Any], decision: Mapping[str, Any]
+) -> Mapping[str, Any]:
+    """Send the decision for the version that was looked at."""
+    done: Mapping[str, Any] = await client.call(
+        "approval.decide", id=found["id"], version=found["version"], **decision
+    )
+    return done
+
+
+async def allow(
+    hive: Session, found: Mapping[str, Any], *, given: str | None, edit: bool, answers: list[str]
+) -> dict[str, Any]:
+    """The parameters that allow it. Raises HiveError INVALID_PARAMS for input or answers that do not fit."""
+    decision: dict[str, Any] = {"decision": "allow"}
+    if found["kind"] == "question" and not (given or edit):
+        decision["answers"] = await _answers(hive, found, answers)
+        return decision
+    if answers:
+        raise HiveError(
+            "INVALID_PARAMS", f"{found['id']} is no question: --answer does not fit it."
+        )
+    if edit:
+        before = json.dumps(found["input"], indent=2, ensure_ascii=False)
+        given = await asking.edit_text(hive.settings, before + "\n", suffix=".json")
+    if given is not None:
+        decision["input"] = _object(given)
+    return decision
+
+
+def _object(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError as exc:
+        raise HiveError("INVALID_PARAMS", f"The input is not JSON: {exc}.") from exc
+    if not isinstance(value, dict):
+        raise HiveError("INVALID_PARAMS", "The input must be a JSON object.")
+    return value
+
+
+async def _answers(hive: Session, found: Mapping[str, Any], given: list[str]) -> dict[str, str]:
+    questions = asking.questions_of(found)
+    if not given:
+        if not hive.screen.is_interactive:
+            raise HiveError(
+                "INVALID_PARAMS",
+                f"{found['id']} is a question and needs an answer.",
+                hint='Give it with --answer "…"; `hivectl inbox --json` shows the choices.',
+            )
+        decision = await asking.ask_question(hive.screen, found)
+        if decision is None:
+            raise HiveError("INVALID_PARAMS", "No answer was given.")
+        answered: dict[str, str] = decision["answers"]
+        return answered
+    texts = [str(question.get("question", "")) for question in questions]
+    answers: dict[str, str] = {}
+    for number, item in enumerate(given):
+        name, mark, value = item.partition("=")
+        if mark and name in texts:
+            answers[name] = value
+        elif number < len(texts):
+            options = [o for o in questions[number].get("options") or [] if isinstance(o, Mapping)]
+            may_many = bool(questions[number].get("multiSelect"))
+            answers[texts[number]] = asking.chosen(item, options, may_many=may_many)
+        else:
+            raise HiveError(
+                "INVALID_PARAMS", f"There are {len(texts)} questions, not {len(given)}."
+            )
+    return answers
+
+
+def print_decided(hive: Session, done: list[Mapping[str, Any]]) -> None:
+    """What was decided."""
+    match hive.options.output:
+        case "json" | "yaml":
+            hive.print_document(done[0] if len(done) == 1 else {"items": done})
+        case "name":
+            hive.screen.result("\n".join(str(item["id"]) for item in done))
+        case _:
+            for item in done:
+                word = "allowed" if item["decision"] == "allow" else "denied"
+                what = one_line(f"{item['tool']} {item.get('summary') or ''}").strip()
+                hive.screen.result(f"{word}  {item['id']}  {what}")

@@ -1,0 +1,198 @@
+"""The hot commands (`ps`, `health`, `kill`, `exec --detach`) without Typer, Rich or a client library.
+
+Takes only command lines it understands wholly; everything else, and every error, is left to the full
+CLI, whose words are the same because the columns and the wire are the same.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+_NAMES = frozenset({"ps", "health", "kill", "exec"})
+
+
+def run(arguments: list[str]) -> int | None:
+    """The exit code, or None when this is not for here (and nothing was done)."""
+    if not arguments or arguments[0] not in _NAMES:
+        return None
+    request = _parse(arguments[0], arguments[1:])
+    if request is None:
+        return None
+    from hivectl.client import thin
+
+    try:
+        result = thin.call(os.environ, request["method"], request["params"])  # noqa: TID251  settings cost 35 ms
+    except thin.NotPlain:
+        return None
+    except thin.Refused as refused:
+        return _report(refused.args[0], request)
+    except (OSError, ConnectionError) as exc:
+        return _report_lost(exc, request)
+    _print(request, result)
+    return _exit_code(request["method"], result)
+
+
+def _parse(name: str, words: list[str]) -> dict[str, Any] | None:
+    """A request, or None for anything but the plainest form."""
+    flags, positional = _split(words, _VALUED[name])
+    if flags is None:
+        return None
+    output = "json" if flags.pop("--json", None) else flags.pop("-o", "table")
+    if output not in {"table", "json", "name"}:
+        return None
+    request = _PARSERS[name](flags, positional)
+    return None if request is None else {**request, "output": output}
+
+
+_VALUED = {
+    "ps": frozenset({"-o"}),
+    "health": frozenset({"-o"}),
+    "kill": frozenset({"-o", "--reason"}),
+    "exec": frozenset({"-o", "-p", "--project", "--idempotency-key"}),
+}
+
+
+def _split(words: list[str], valued: frozenset[str]) -> tuple[dict[str, Any] | None, list[str]]:
+    flags: dict[str, Any] = {}
+    positional: list[str] = []
+    index = 0
+    while index < len(words):
+        word = words[index]
+        if word in valued:
+            index += 1
+            if index == len(words) or word in flags:
+                return None, []
+            flags[word] = words[index]
+        elif word.startswith("-"):
+            flags[word] = True
+        else:
+            positional.append(word)
+        index += 1
+    return flags, positional
+
+
+def _ps(flags: dict[str, Any], words: list[str]) -> dict[str, Any] | None:
+    from hivectl.cli import views
+
+    everything = bool(flags.pop("-a", None) or flags.pop("--all", None))
+    if flags or len(words) > 1:
+        return None
+    params: dict[str, Any] = {"limit": 200}
+    if not everything:
+        params["states"] = list(views.UNFINISHED)
+    if words:
+        params["project"] = words[0]
+    return {"method": "execution.list", "params": params, "everything": everything}
+
+
+def _health(flags: dict[str, Any], words: list[str]) -> dict[str, Any] | None:
+    return None if flags or words else {"method": "health", "params": {}}
+
+
+def _kill(flags: dict[str, Any], words: list[str]) -> dict[str, Any] | None:
+    mode = "kill" if flags.pop("--force", None) else "terminate"
+    reason = flags.pop("--reason", "")
+    if flags or len(words) != 1:
+        return None
+    key = "execution" if words[0].startswith(("x_", "o_")) else "project"
+    return {"method": "kill", "params": {key: words[0], "mode": mode, "reason": reason}}
+
+
+def _exec(flags: dict[str, Any], words: list[str]) -> dict[str, Any] | None:
+    if not (flags.pop("--detach", None) or flags.pop("-d", None)):
+        return None
+    project = flags.pop("-p", None) or flags.pop("--project", None)
+    key = flags.pop("--idempotency-key", None) or "cli_" + os.urandom(16).hex()
+    if project is None and len(words) == 2:
+        project = words.pop(0)
+    is_plain = project and len(words) == 1 and words[0].strip() and words[0] != "-"
+    if flags or not is_plain:
+        return None
+    params = {"project": project, "prompt": words[0], "idempotency_key": key}
+    return {"method": "execute", "params": params}
+
+
+_PARSERS = {"ps": _ps, "health": _health, "kill": _kill, "exec": _exec}
+
+
+def _print(request: dict[str, Any], result: Any) -> None:
+    from hivectl.cli import views
+
+    output, method = request["output"], request["method"]
+    if output == "json":
+        from hivectl.cli.jsonline import dump
+
+        text = dump(result)
+    elif method == "execute":
+        text = result["execution"]
+    elif method == "health":
+        text = result["status"] if output == "name" else views.health(result, width=_width())
+    elif method == "kill":
+        names = [item["execution"] for item in result["executions"]]
+        text = "\n".join(names) if output == "name" else views.killed(result)
+    elif output == "name":
+        text = views.names("execution", result["items"])
+    elif not result["items"]:
+        sys.stderr.write(views.nothing_runs(has_all=request["everything"]) + "\n")
+        return
+    else:
+        text = views.table(
+            "execution", result["items"], is_wide=False, now_s=_now_s(), width=_width()
+        )
+    sys.stdout.write(text if not text or text.endswith("\n") else text + "\n")
+    sys.stdout.flush()
+
+
+def _exit_code(method: str, result: Any) -> int:
+    if method == "kill":
+        return 1 if result["survivors"] else 0
+    return 1 if method == "health" and result["status"] == "failing" else 0
+
+
+def _now_s() -> float:
+    import time
+
+    return time.time()  # noqa: TID251  the clock's module costs 3 ms
+
+
+def _width() -> int | None:
+    """Columns of the terminal, as shutil.get_terminal_size has them; None for a pipe."""
+    if not sys.stdout.isatty():
+        return None
+    columns = os.environ.get("COLUMNS", "")  # noqa: TID251
+    if columns.isdigit() and int(columns) > 0:
+        return max(int(columns), 20)
+    try:
+        return max(os.get_terminal_size(sys.stdout.fileno()).columns, 20)
+    except OSError:
+        return 80
+
+
+def _report(error: Any, request: dict[str, Any]) -> int | None:
+    """Errors of requests that changed nothing are found again, and better told, by the full CLI."""
+    if error["data"]["code"] == "PROJECT_NOT_FOUND":
+        return None
+    from hivectl.cli import failure
+    from hivectl.client.errors import parse_error
+
+    found = parse_error(error)
+    failure.report(found, as_json=request["output"] == "json", color=_has_color())
+    return int(failure.exit_code_of(found))
+
+
+def _report_lost(exc: Exception, request: dict[str, Any]) -> int:
+    from hivectl.cli import failure
+    from hivectl.model.errors import HiveError
+
+    error = HiveError("UNAVAILABLE", f"The daemon's answer did not come: {exc}.")
+    failure.report(error, as_json=request["output"] == "json", color=_has_color())
+    return int(failure.exit_code_of(error))
+
+
+def _has_color() -> bool:
+    return sys.stderr.isatty() and not os.environ.get("NO_COLOR")  # noqa: TID251

@@ -1,0 +1,311 @@
+"""Events as lines for people. Pure: an event in, styled lines out; sanitising is the screen's work.
+
+One `Transcript` follows one or several executions and remembers just enough to print each thing once:
+the names of tool calls, and what of an answer was already shown piece by piece.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from hivectl.cli import views
+from hivectl.cli.table import shorten
+
+_MAIN_FIELD = {
+    "Bash": "command",
+    "Read": "file_path",
+    "Write": "file_path",
+    "Edit": "file_path",
+    "MultiEdit": "file_path",
+    "NotebookEdit": "notebook_path",
+    "Glob": "pattern",
+    "Grep": "pattern",
+    "WebFetch": "url",
+    "WebSearch": "query",
+    "Task": "description",
+    "Agent": "description",
+    "Skill": "skill",
+}
+_SUMMARY_CHARS = 400
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """A line for people. `is_answer`: a part of what Claude says, so a result; `is_single`: cut to one line."""
+
+    pieces: tuple[tuple[str, str], ...]
+    is_answer: bool = False
+    is_single: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """What the line at the bottom should say; empty = nothing special."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Piece:
+    """A piece of an answer that is being written."""
+
+    text: str
+
+
+Shown = Line | Progress | Piece
+
+
+def line(*pieces: tuple[str, str], is_answer: bool = False, is_single: bool = False) -> Line:
+    """A Line."""
+    return Line(pieces=pieces, is_answer=is_answer, is_single=is_single)
+
+
+@dataclass(slots=True, kw_only=True)
+class Transcript:
+    """See the module. `verbose` adds what is usually left out: thinking, tool results, state changes."""
+
+    verbose: int = 0
+    has_prompts: bool = True
+    """Whether prompts and states are shown: in logs and tail, not while one's own prompt runs."""
+    _tools: dict[str, str] = field(default_factory=dict)
+    _streamed: str = ""
+
+    def feed(self, event: Mapping[str, Any]) -> list[Shown]:  # noqa: C901, PLR0911, PLR0912  one case a type
+        """What to show for one event. Unknown types show nothing."""
+        data = event.get("data") or {}
+        match str(event.get("type")):
+            case "message":
+                return self._message(data)
+            case "partial":
+                return self._partial(data)
+            case "stderr":
+                return [line(("dim", "stderr  "), ("dim", str(data.get("text", ""))))]
+            case "approval.requested":
+                return [_asked(data)]
+            case "approval.decided":
+                return [_decided(data)]
+            case "usage_limit.hit":
+                return [line(("warn", "usage limit"), ("", _until(data)))]
+            case "system.notice":
+                hint = f"  ({data['hint']})" if data.get("hint") else ""
+                return [line(("warn", "notice  "), ("", f"{data.get('message', '')}{hint}"))]
+            case "execution.state":
+                return self._state(data)
+            case "execution.created" if self.has_prompts:
+                return []
+            case "execution.ended" if self.has_prompts:
+                return [ended(data)]
+            case "session.reset":
+                return [line(("dim", "session  the next prompt starts a fresh conversation"))]
+            case kind if (
+                self.verbose and self.has_prompts and kind.startswith(("project.", "session."))
+            ):
+                return [line(("dim", f"{kind}  {_compact(data)}"), is_single=True)]
+            case _:
+                return []
+
+    def _state(self, data: Mapping[str, Any]) -> list[Shown]:
+        state = str(data.get("state", ""))
+        if retrying := data.get("retrying"):
+            return [Progress(text=f"Claude retries, {retrying}")]
+        if data.get("stalled"):
+            return [line(("warn", "stalled  "), ("", f"{data['stalled']}: it goes on by itself"))]
+        shown: list[Shown] = [Progress(text="")]
+        if self.verbose:
+            shown.append(line(("dim", f"state    {state}")))
+        return shown
+
+    def _message(self, data: Mapping[str, Any]) -> list[Shown]:
+        raw = data.get("raw")
+        kind = str(data.get("kind", ""))
+        if kind == "prompt":
+            text = str(data.get("text") or "")
+            return [line(("prompt", "> "), ("bold", text))] if self.has_prompts else []
+        if kind == "invalid":
+            return [
+                line(("dim", "not JSON  "), ("dim", str(data.get("text") or "")), is_single=True)
+            ]
+        if not isinstance(raw, Mapping):
+            text = str(data.get("text") or "")
+            size = data.get("size")
+            note = f" [{views.size(size)}, read it with `hivectl logs --raw`]" if size else ""
+            return [line(("", text), ("dim", note), is_answer=kind == "assistant")] if text else []
+        match kind:
+            case "assistant":
+                return self._assistant(raw)
+            case "user":
+                return self._user(raw)
+            case "system":
+                return self._system(raw)
+            case _:
+                return []
+
+    def _assistant(self, raw: Mapping[str, Any]) -> list[Shown]:
+        shown: list[Shown] = []
+        indent = "  " if raw.get("parent_tool_use_id") else ""
+        for block in _blocks(raw):
+            match block.get("type"):
+                case "text":
+                    shown += self._text(str(block.get("text", "")), indent)
+                case "tool_use":
+                    name = str(block.get("name", "tool"))
+                    self._tools[str(block.get("id"))] = name
+                    what = summary(name, block.get("input") or {})
+                    shown.append(
+                        line(("tool", f"{indent}● {name}"), ("", f"  {what}"), is_single=True)
+                    )
+                case "thinking" if self.verbose:
+                    thought = str(block.get("thinking", "")).strip()
+                    if thought:
+                        shown.append(line(("thinking", f"{indent}{thought}")))
+                case _:
+                    continue
+        return shown
+
+    def _text(self, text: str, indent: str) -> list[Shown]:
+        streamed, self._streamed = self._streamed, ""
+        if streamed and text.startswith(streamed):
+            return [Piece(text=text[len(streamed) :] + "\n")]
+        if streamed:
+            return [Piece(text="\n"), line(("", indent + text), is_answer=True)]
+        return [line(("", indent + text), is_answer=True)] if text.strip() else []
+
+    def _partial(self, data: Mapping[str, Any]) -> list[Shown]:
+        raw = data.get("raw") or {}
+        event = raw.get("event") or {}
+        if raw.get("parent_tool_use_id") or event.get("type") != "content_block_delta":
+            return []
+        delta = event.get("delta") or {}
+        if delta.get("type") != "text_delta":
+            return []
+        text = str(delta.get("text", ""))
+        self._streamed += text
+        return [Piece(text=text)] if text else []
+
+    def _user(self, raw: Mapping[str, Any]) -> list[Shown]:
+        shown: list[Shown] = []
+        for block in _blocks(raw):
+            if block.get("type") != "tool_result":
+                continue
+            name = self._tools.pop(str(block.get("tool_use_id")), "tool")
+            text = _result_text(block.get("content"))
+            if block.get("is_error"):
+                shown.append(line(("bad", f"  ✗ {name} failed"), ("", f"  {text}"), is_single=True))
+            elif self.verbose and text:
+                shown.append(line(("dim", f"  ⎿ {text}"), is_single=True))
+        return shown
+
+    def _system(self, raw: Mapping[str, Any]) -> list[Shown]:
+        match raw.get("subtype"):
+            case "api_retry":
+                total, error = raw.get("max_retries"), raw.get("error") or "the API failed"
+                text = f"Claude retries, {raw.get('attempt')} of {total} ({error})"
+                return [Progress(text=text)]
+            case "init":
+                if self.verbose:
+                    return [line(("dim", f"session  {raw.get('session_id')}  {raw.get('model')}"))]
+                return [Progress(text="")]
+            case "model_fallback":
+                models = f"{raw.get('original_model')} → {raw.get('fallback_model')}"
+                return [line(("warn", "model   "), ("", f" {models} (overloaded)"))]
+            case "permission_denied":
+                text = f"{raw.get('tool_name')} was denied: {raw.get('message', '')}"
+                return [line(("warn", f"  ✗ {text}"), is_single=True)]
+            case "compact_boundary":
+                return [line(("dim", "the conversation was compacted"))]
+            case _:
+                return []
+
+
+def summary(tool: str, given: Mapping[str, Any]) -> str:
+    """A tool call in a few words: the field that matters, else its input."""
+    main = given.get(_MAIN_FIELD.get(tool, ""))
+    text = main if isinstance(main, str) else _compact(given)
+    return text[:_SUMMARY_CHARS]
+
+
+def ended(item: Mapping[str, Any]) -> Line:
+    """How an execution ended, with what it took: a footer."""
+    state, cause = str(item.get("state")), item.get("cause")
+    word = state.replace("_", " ")
+    if cause and cause != "ok":
+        word += f" ({cause})"
+    style = {"completed": "good", "failed": "bad", "lost": "bad"}.get(state, "warn")
+    mark = {"completed": "✓"}.get(state, "✗")
+    pieces: list[tuple[str, str]] = [(style, f"{mark} {word}")]
+    message = item.get("message")
+    if message and state != "completed":
+        pieces.append(("", f": {message}"))
+    pieces.append(("dim", "".join(f" · {part}" for part in _figures(item))))
+    return Line(pieces=tuple(pieces))
+
+
+def _figures(item: Mapping[str, Any]) -> list[str]:
+    from hivectl.kit.clock import format_duration
+
+    usage = item.get("usage") or {}
+    parts = []
+    took_ms = item.get("duration_ms") or usage.get("duration_ms")
+    if took_ms is not None:
+        parts.append(format_duration(took_ms / 1000))
+    if turns := usage.get("turns"):
+        parts.append(f"{turns} turn{'s' if turns != 1 else ''}")
+    sent = sum(usage.get(f"{name}_tokens", 0) for name in ("input", "cache_read", "cache_creation"))
+    if sent or usage.get("output_tokens"):
+        parts.append(f"{sent:,} in, {usage.get('output_tokens', 0):,} out")
+    if cost := item.get("cost_usd"):
+        parts.append(f"{views.money(cost)} (estimate)")
+    if session := item.get("session"):
+        parts.append(f"session {session}")
+    return parts
+
+
+def _asked(data: Mapping[str, Any]) -> Line:
+    what = data.get("summary") or data.get("description") or ""
+    word = "asks" if data.get("kind") == "question" else "wants"
+    return line(
+        ("ask", f"? Claude {word} "),
+        ("bold", str(data.get("tool", ""))),
+        ("", f"  {what}"),
+        ("dim", f"  {data.get('id', '')}"),
+        is_single=True,
+    )
+
+
+def _decided(data: Mapping[str, Any]) -> Line:
+    allowed = data.get("decision") == "allow"
+    by = data.get("decided_by") or "somebody"
+    text = f"{'allowed' if allowed else 'denied'} by {by}"
+    reason = f": {data['message']}" if data.get("message") else ""
+    return line(("good" if allowed else "warn", f"  {text}"), ("", reason), is_single=True)
+
+
+def _until(data: Mapping[str, Any]) -> str:
+    return f"  {data.get('kind') or ''} until {data.get('resets_at') or 'it is lifted'}"
+
+
+def _blocks(raw: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    message = raw.get("message")
+    content = message.get("content") if isinstance(message, Mapping) else None
+    if isinstance(content, str):
+        return [{"type": "text", "text": content}]
+    if not isinstance(content, list):
+        return []
+    return [block for block in content if isinstance(block, Mapping)]
+
+
+def _result_text(content: Any) -> str:
+    if isinstance(content, list):
+        parts = [str(b.get("text", "")) for b in content if isinstance(b, Mapping)]
+        content = "\n".join(parts)
+    text = str(content or "").strip()
+    first, _, rest = text.partition("\n")
+    more = f" (+{rest.count(chr(10)) + 1} lines)" if rest else ""
+    return shorten(first, 200) + more
+
+
+def _compact(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, default=str, separators=(", ", ": "))

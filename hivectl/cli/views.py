@@ -1,0 +1,270 @@
+"""How each noun looks as a table: one list of columns each, shared by hot and other commands.
+
+Pure and light: dictionaries of the wire in, text out. Imports nothing at load.
+"""
+
+from __future__ import annotations
+
+from hivectl.cli.table import pairs, render
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Any
+
+    Item = Mapping[str, Any]
+    Columns = Sequence[tuple[str, Callable[[Item, float], object]]]
+
+_DAYS_BEFORE = (0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334)
+
+
+def seconds_of(stamp: str) -> float:
+    """Seconds since the epoch of an RFC 3339 time in UTC, as the wire has them."""
+    year, month, day = int(stamp[0:4]), int(stamp[5:7]), int(stamp[8:10])
+    hour, minute, second = int(stamp[11:13]), int(stamp[14:16]), float(stamp[17:].rstrip("Z"))
+    is_leap = year % 4 == 0 and (year % 100 != 0 or year % 400 == 0)
+    before = year - 1
+    days = 365 * before + before // 4 - before // 100 + before // 400 - 719162
+    days += _DAYS_BEFORE[month - 1] + (1 if is_leap and month > 2 else 0) + day - 1
+    return days * 86400 + hour * 3600 + minute * 60 + second
+
+
+def ago(stamp: str | None, now_s: float) -> str:
+    """How long ago: `12s`, `5m`, `3h`, `2d`."""
+    if not stamp:
+        return "-"
+    return span(max(now_s - seconds_of(stamp), 0))
+
+
+def span(seconds: float) -> str:
+    """A length of time in its largest unit."""
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "m")):
+        if seconds >= size:
+            return f"{int(seconds // size)}{unit}"
+    return f"{int(seconds)}s"
+
+
+def size(count: float) -> str:
+    """Bytes for people."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} TiB"
+
+
+def money(amount: float | None) -> str:
+    """US dollars."""
+    if not amount:
+        return "-"
+    return f"${amount:.4f}" if amount < 1 else f"${amount:.2f}"
+
+
+def state(item: Item) -> str:
+    """An execution's state with what explains it."""
+    name = str(item["state"])
+    if name == "pending" and item.get("place") is not None:
+        return f"pending #{item['place']}"
+    if item.get("stalled"):
+        return f"{name} (stalled: {item['stalled']})"
+    if name == "waiting":
+        return f"waiting ({len(item.get('waiting_for') or [1])} to answer)"
+    if name == "running" and item.get("retrying"):
+        return f"running (retries: {item['retrying']})"
+    if item.get("cause") and item["cause"] not in {"ok", "killed", "timeout"}:
+        return f"{name} ({item['cause']})"
+    return name
+
+
+def tokens(usage: Item | None) -> str:
+    """Input (with cache) and output."""
+    if not usage:
+        return "-"
+    sent = sum(
+        usage.get(name, 0)
+        for name in ("input_tokens", "cache_read_tokens", "cache_creation_tokens")
+    )
+    return f"{sent:,}/{usage.get('output_tokens', 0):,}"
+
+
+def _lasted(item: Item, now_s: float) -> str:
+    if item.get("ended_at"):
+        return span(item["duration_ms"] / 1000)
+    return ago(item.get("started_at") or item["created_at"], now_s)
+
+
+EXECUTIONS: Columns = (
+    ("EXECUTION", lambda x, _: x["execution"]),
+    ("PROJECT", lambda x, _: x["project_name"]),
+    ("STATE", lambda x, _: state(x)),
+    ("TIME", _lasted),
+    ("COST", lambda x, _: money(x.get("cost_usd"))),
+    ("PROMPT", lambda x, _: x["prompt"]),
+)
+EXECUTIONS_WIDE: Columns = (
+    *EXECUTIONS[:5],
+    ("TURNS", lambda x, _: (x.get("usage") or {}).get("turns")),
+    ("TOKENS", lambda x, _: tokens(x.get("usage"))),
+    ("MODEL", lambda x, _: x.get("model")),
+    ("SESSION", lambda x, _: x.get("session")),
+    ("PID", lambda x, _: x.get("pid")),
+    ("PRIORITY", lambda x, _: x.get("priority")),
+    ("ORDER", lambda x, _: x.get("work_order")),
+    ("CREATED", lambda x, _: x["created_at"][:19].replace("T", " ")),
+    EXECUTIONS[5],
+)
+PROJECTS: Columns = (
+    ("PROJECT", lambda x, _: x["name"]),
+    ("STATE", lambda x, _: x["state"] + (f" ({x['error']})" if x.get("error") else "")),
+    ("TRUST", lambda x, _: x["trust"]),
+    ("PENDING", lambda x, _: x.get("pending") or "-"),
+    ("RUNS", lambda x, _: (x.get("totals") or {}).get("executions", "-")),
+    ("COST", lambda x, _: money((x.get("totals") or {}).get("cost_usd"))),
+    ("ACTIVE", lambda x, now: ago(x.get("last_activity_at"), now)),
+    ("PATH", lambda x, _: x["path"]),
+)
+PROJECTS_WIDE: Columns = (
+    ("ID", lambda x, _: x["id"]),
+    *PROJECTS[:7],
+    ("SESSION", lambda x, _: x.get("session")),
+    ("EXECUTION", lambda x, _: x.get("execution")),
+    PROJECTS[7],
+)
+SESSIONS: Columns = (
+    ("SESSION", lambda x, _: x["session"]),
+    ("PROJECT", lambda x, _: x["project_name"]),
+    ("STATE", lambda x, _: x["state"] + (" (current)" if x.get("is_current") else "")),
+    ("RUNS", lambda x, _: x["executions"]),
+    ("COST", lambda x, _: money(x.get("cost_usd"))),
+    ("ACTIVE", lambda x, now: ago(x.get("last_activity_at"), now)),
+)
+SESSIONS_WIDE: Columns = (
+    *SESSIONS,
+    ("MODEL", lambda x, _: x.get("model")),
+    ("LAST EXECUTION", lambda x, _: x.get("last_execution")),
+)
+APPROVALS: Columns = (
+    ("APPROVAL", lambda x, _: x["id"]),
+    ("PROJECT", lambda x, _: x["project_name"]),
+    ("AGE", lambda x, now: ago(x["created_at"], now)),
+    ("KIND", lambda x, _: x["kind"]),
+    ("TOOL", lambda x, _: x["tool"]),
+    ("WHAT", lambda x, _: x.get("summary") or x.get("description")),
+)
+APPROVALS_WIDE: Columns = (
+    *APPROVALS[:5],
+    ("EXECUTION", lambda x, _: x["execution"]),
+    ("STATE", lambda x, _: x["state"]),
+    APPROVALS[5],
+)
+POLICIES: Columns = (
+    ("RULE", lambda x, _: x["id"]),
+    ("ACTION", lambda x, _: x["action"]),
+    ("TOOL", lambda x, _: x["tool"]),
+    ("PROJECT", lambda x, _: x.get("project") or "all"),
+    ("MATCH", lambda x, _: " ".join(f"{k}={v}" for k, v in (x.get("match") or {}).items())),
+    ("NOTE", lambda x, _: x.get("note")),
+)
+POLICIES_WIDE: Columns = (
+    ("#", lambda x, _: x["position"]),
+    *POLICIES[:5],
+    ("BY", lambda x, _: x.get("created_by")),
+    POLICIES[5],
+)
+
+TABLES: dict[str, tuple[Columns, Columns, str]] = {
+    "execution": (EXECUTIONS, EXECUTIONS_WIDE, "execution"),
+    "project": (PROJECTS, PROJECTS_WIDE, "name"),
+    "session": (SESSIONS, SESSIONS_WIDE, "session"),
+    "approval": (APPROVALS, APPROVALS_WIDE, "id"),
+    "policy": (POLICIES, POLICIES_WIDE, "id"),
+}
+"""Per noun: the columns of table and wide, and the field `-o name` prints."""
+
+
+def table(
+    noun: str, items: Sequence[Item], *, is_wide: bool, now_s: float, width: int | None
+) -> str:
+    """The items of a noun as a table."""
+    usual, wide, _ = TABLES[noun]
+    columns = wide if is_wide else usual
+    rows = [[make(item, now_s) for _, make in columns] for item in items]
+    return render([name for name, _ in columns], rows, width=None if is_wide else width)
+
+
+def names(noun: str, items: Sequence[Item]) -> str:
+    """One name or id a line."""
+    return "\n".join(str(item[TABLES[noun][2]]) for item in items)
+
+
+def health(result: Item, *, width: int | None) -> str:
+    """The daemon's health."""
+    claude, runs = result.get("claude") or {}, result.get("executions") or {}
+    rows: list[tuple[str, object]] = [
+        ("status", result["status"]),
+        *[("problem", problem) for problem in result.get("problems") or []],
+        ("version", f"{result['version']} (protocol {result['protocol']})"),
+        ("daemon", f"pid {result['pid']}, up {span(result['uptime_s'])}"),
+        ("socket", result["socket"]),
+        ("tcp", result.get("tcp") or "off"),
+        ("claude", _claude(claude)),
+        (
+            "executions",
+            ", ".join(f"{count} {name}" for name, count in runs.items() if count) or "none",
+        ),
+        ("connections", result["connections"]),
+        ("memory", size(result["rss_bytes"])),
+        ("cpu", f"{result['cpu_percent']:.1f} %"),
+        ("loop lag", f"{result['loop_lag_ms']:.1f} ms"),
+        *_flat("disk", result.get("disk") or {}),
+        *_flat("storage", result.get("storage") or {}),
+    ]
+    if result.get("self_approval_possible"):
+        rows.append(
+            (
+                "note",
+                "executions could approve their own requests: nothing separates them from you here",
+            )
+        )
+    return pairs(rows, width=width)
+
+
+def _claude(claude: Item) -> str:
+    if claude.get("found") is False or not claude:
+        return "not found"
+    return " ".join(
+        str(claude[name]) for name in ("version", "path", "problem") if claude.get(name)
+    ) or str(dict(claude))
+
+
+def _flat(name: str, values: Item) -> list[tuple[str, object]]:
+    def shown(key: str, value: object) -> object:
+        return size(value) if key.endswith("bytes") and isinstance(value, int | float) else value
+
+    return [
+        (f"{name} {key.removesuffix('_bytes').replace('_', ' ')}", shown(key, value))
+        for key, value in values.items()
+    ]
+
+
+def killed(result: Item) -> str:
+    """What died, one execution a line."""
+    lines = []
+    for item in result["executions"]:
+        swept = item.get("swept")
+        extra = f", {swept} further processes ended" if swept else ""
+        lines.append(f"{item['execution']}  {item['project_name']}  {state(item)}{extra}")
+    if result.get("survivors"):
+        lines.append(f"{result['survivors']} processes could not be ended")
+    return "\n".join(lines) or "nothing was running"
+
+
+UNFINISHED = ("pending", "starting", "running", "waiting")
+"""States of executions that are not over: what `ps` shows."""
+
+
+def nothing_runs(*, has_all: bool) -> str:
+    """What to say instead of an empty table of executions."""
+    if has_all:
+        return 'nothing was executed yet; start with: hivectl exec "what to do"'
+    return "nothing runs or waits; `hivectl ps -a` shows what ended"
