@@ -192,7 +192,7 @@ class Follower:
 
     def _pump_chunk(self, cursor: Cursor) -> None:
         if len(self._by_stream[cursor.stream]) > 1:
-            self._pump_overlapping(cursor)
+            self._pump_together(cursor.stream)
             return
         chunk = self._hub.chunk(cursor)
         if chunk is None:
@@ -208,36 +208,45 @@ class Follower:
             cursor.sub.quiet_since = self._hub.clock.monotonic()
         self._settle(cursor)
 
-    def _pump_overlapping(self, cursor: Cursor, upto: int | None = None) -> None:
+    def _pump_together(self, stream: str, upto: int | None = None) -> None:
+        """Several subscriptions show this stream: one pass for all that are live keeps it in order."""
+        cursors = self._by_stream.get(stream, [])
+        live = [cursor for cursor in cursors if not cursor.is_replaying]
+        if not live:
+            return
         limits = self._hub.limits
-        frames = self._hub.bus.newest(
-            cursor.stream, cursor.position, limits.held_events, limits.chunk_bytes
-        )
+        low = min(cursor.position for cursor in live)
+        frames = self._hub.bus.newest(stream, low, limits.held_events, limits.chunk_bytes)
         if frames is None:
-            self._fall_behind(cursor)
+            for cursor in live:
+                if cursor.position == low:
+                    self._fall_behind(cursor)
             return
         if upto is not None:
             frames = [frame for frame in frames if frame.seq <= upto]
-        if not frames:
-            if upto is None:
+        elif not frames:
+            for cursor in live:
                 self._marked.pop(cursor, None)
-            return
-        self._show(cursor, frames)
+        if frames:
+            self._show(frames, live, cursors)
 
-    def _show(self, cursor: Cursor, frames: list[Frame]) -> None:
-        """Write those frames that are wanted and were not shown by another subscription; move on."""
-        others = [other for other in self._by_stream[cursor.stream] if other is not cursor]
-        wants = cursor.selector.wants
+    def _show(self, frames: list[Frame], moving: list[Cursor], all_cursors: list[Cursor]) -> None:
+        """Move `moving` on over `frames`: what one of them wants is written, unless it was shown before."""
         wanted = [
             frame
             for frame in frames
-            if wants(frame.type) and not any(o.covers(frame.seq, frame.type) for o in others)
+            if any(c.position < frame.seq and c.selector.wants(frame.type) for c in moving)
+            and not any(c.covers(frame.seq, frame.type) for c in all_cursors)
         ]
-        cursor.position = frames[-1].seq
         if wanted:
             self._outlet.write(join_frames(wanted))
-            cursor.sub.quiet_since = self._hub.clock.monotonic()
-        self._settle(cursor)
+        now = self._hub.clock.monotonic()
+        last = frames[-1].seq
+        for cursor in moving:
+            cursor.position = max(cursor.position, last)
+            if wanted:
+                cursor.sub.quiet_since = now
+            self._settle(cursor)
 
     def _pump_ephemeral(self) -> None:
         waiting = list(self._ephemeral)
@@ -249,11 +258,10 @@ class Follower:
             cursors = self._by_stream.get(event.stream, ())
             if not cursors or any(cursor.is_replaying for cursor in cursors):
                 continue
-            for cursor in cursors:
+            if any(cursor.position < event.after_seq for cursor in cursors):
                 # What was numbered before it must be seen before it.
-                if cursor.position < event.after_seq:
-                    self._flush_shown(shown)
-                    self._pump_overlapping(cursor, event.after_seq)
+                self._flush_shown(shown)
+                self._pump_together(event.stream, event.after_seq)
             shown.append(event.wire)
         self._flush_shown(shown)
 
@@ -331,7 +339,7 @@ class Follower:
         if cursor not in self._replaying or self.is_closed:
             return
         if frames:
-            self._show(cursor, frames)
+            self._show(frames, [cursor], self._by_stream[cursor.stream])
         elif self._mend_position(cursor):
             last = bus.head(cursor.stream).last_seq
             if cursor.position < last:
