@@ -26,7 +26,7 @@ Wire (UNIX socket `sock` in the run directory, same user only): lines of text, a
                  stop TAG MODE REASON
 """
 # No pathlib, contextlib or enum here: each costs more time to import than the shim's whole start.
-# ruff: noqa: PTH, SIM105, FBT003, RUF005
+# ruff: noqa: PTH104, PTH108, PTH110, PTH116, PTH120, PTH208, SIM105, FBT003, RUF005
 
 from __future__ import annotations
 
