@@ -45,17 +45,19 @@ class Strays:
         self._empty = 0
 
     def reap(self, now: float) -> None:
-        """Learn the exit status once the child has ended."""
-        if self.is_ended or self._pidfd is None:
-            if self._began is None and not self.is_alone:
-                self.is_alone = not trees.find_marked(self._mark)
-            return
+        """Learn the exit status once the child has ended, then whether it was the last."""
+        if not self.is_ended and self._pidfd is not None:
+            self._ask_status(now, self._pidfd)
+        if self.is_ended and self._began is None and not self.is_alone:
+            self.is_alone = not trees.find_marked(self._mark)
+
+    def _ask_status(self, now: float, pidfd: int) -> None:
         poll = select.poll()
-        poll.register(self._pidfd, select.POLLIN)
+        poll.register(pidfd, select.POLLIN)
         if not poll.poll(0):
             return
         self._gone_at = now if self._gone_at is None else self._gone_at
-        self.status = reaper.read_status(self._pidfd)
+        self.status = reaper.read_status(pidfd)
         self.is_ended = self.status is not None or now - self._gone_at >= CODE_WAIT_S
 
     @property

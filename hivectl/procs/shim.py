@@ -573,7 +573,8 @@ class Supervisor:
         self._rung_due = now + self.limits.rungs_s[self._rung]
 
     def _sweep(self, now: float) -> None:
-        self._note("sweep")
+        if not (self.body.is_ended and self.body.is_alone):
+            self._note("sweep")
         self.stdin.drop()
         self.phase = "sweep"
         self._turn_due = now
