@@ -173,15 +173,15 @@ def _names(path: str, base: str) -> list[str] | None:
 
 
 def _path_matches(pattern: str, names: list[str], base: str, *, hidden: bool) -> bool:
+    parts = [part for part in pattern.split("/") if part]
+    if any(part in {".", ".."} for part in parts):
+        raise ValueError("a path pattern has no . or ..")
     # The project's own directory is met exactly, whatever its name looks like.
     if not pattern.startswith("/"):
         start = [name for name in base.split("/") if name]
         if names[: len(start)] != start:
             return False
         names = names[len(start) :]
-    parts = [part for part in pattern.split("/") if part]
-    if any(part in {".", ".."} for part in parts):
-        raise ValueError("a path pattern has no . or ..")
     return glob.matches_path(parts, names, hidden=hidden)
 
 

@@ -18,9 +18,9 @@ RELEVANT = (
     ".mcp.json",
     "CLAUDE.md",
     "CLAUDE.local.md",
-    ".claude/**",
+    ".claude/**/*",
 )
-"""Globs, below the project, of what Claude reads by itself. Whoever reads them follows no link out of
+"""Globs, below the project and as pathlib takes them, of what Claude reads by itself. Whoever reads them follows no link out of
 the project and passes over nothing: what cannot be read is reported with its reason."""
 
 FILE_BYTES_MAX = 1 << 20

@@ -259,6 +259,7 @@ async def test_s26_asking_for_the_version_leaks_no_secret(place: Path) -> None:
         ({"CLAUDE_CODE_USE_VERTEX": "0"}, ""),
         ({"HOME": "/no/such/home"}, ""),
         ({"CLAUDE_CONFIG_DIR": "\0"}, ""),
+        ({"CLAUDE_CONFIG_DIR": "/" + "x" * 5000}, ""),
     ],
 )
 async def test_the_login_is_told_from_what_exists(
