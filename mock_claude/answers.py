@@ -115,6 +115,8 @@ def _play(turn: "Turn", script: Script, step: Json) -> None:
     _speak_and_act(turn, script, step)
     _near_limit(turn, script, step)
     if step.get("hang") == "end":
+        if turn.needs_answer:
+            turn.speech.text(default_text(turn, script), delay_s)
         turn.speech.end("end_turn")
         turn.cli.wait(None)
     if step.get("crash"):
@@ -133,7 +135,9 @@ def _make_noise(turn: "Turn", step: Json) -> None:
         machine.complain(said)
     elif said:
         line = "internal trace " + "x" * 64
-        machine.complain("\n".join([line] * (int(said) // (len(line) + 1)) or [line])[: int(said)])
+        machine.complain(
+            "\n".join([line] * (int(said) // (len(line) + 1)) or [line])[: int(said) - 1]
+        )
     if step.get("title"):
         turn.cli.session.title = str(step["title"])
         turn.cli.session.note("custom-title", customTitle=turn.cli.session.title)
@@ -274,7 +278,7 @@ def _texts(turn: "Turn", step: Json) -> tuple[list[str], str | None]:
 
 
 def _pad(turn: "Turn", text: str, size: int) -> str:
-    missing = size - len(text.encode())
+    missing = size - len(text.encode("utf-8", "surrogatepass"))
     if missing <= 0:
         return text
     return f"{text} {turn.cli.ids.filler(missing - 1)}" if text else turn.cli.ids.filler(missing)

@@ -310,7 +310,7 @@ def show_collected(cli: Cli) -> None:
         elif results:
             cli.emit_raw(wires.encode(results[-1]))
     elif cli.options.output_format == "text" and results:
-        cli.emit_raw(text_of_result(results[-1]).encode() + b"\n")
+        cli.emit_raw(text_of_result(results[-1]).encode("utf-8", "replace") + b"\n")
 
 
 def text_of_result(result: Json) -> str:

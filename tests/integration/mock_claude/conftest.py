@@ -21,26 +21,31 @@ ASKING = [*TALK, "--permission-prompt-tool", "stdio"]
 LIMIT_S = 15.0
 
 
+def environment(home, changes):
+    """The variables a mock is started with; None removes one."""
+    names = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(home),
+        "TMPDIR": str(home / "tmp"),
+        "PYTHONPATH": str(ROOT),
+        "ANTHROPIC_API_KEY": "no-key",
+        "IS_SANDBOX": "1",
+        **changes,
+    }
+    return {name: value for name, value in names.items() if value is not None}
+
+
 class Running:
     """One mock process. Every wait has a limit, and the process dies with the test."""
 
     def __init__(self, argv, *, home, cwd, env, stdin):
-        environment = {
-            "PATH": os.environ["PATH"],
-            "HOME": str(home),
-            "TMPDIR": str(home / "tmp"),
-            "PYTHONPATH": str(ROOT),
-            "ANTHROPIC_API_KEY": "no-key",
-            "IS_SANDBOX": "1",
-            **env,
-        }
         self.process = subprocess.Popen(
             [sys.executable, "-m", "mock_claude", *argv],
             stdin=subprocess.PIPE if stdin is None else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             cwd=cwd,
-            env={name: value for name, value in environment.items() if value is not None},
+            env=environment(home, env),
         )
         self.lines = []
         self.events = []
@@ -101,7 +106,7 @@ class Running:
         while (line := self.next_line()) is not None:
             try:
                 event = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 continue
             if isinstance(event, dict) and "type" in event:
                 self.events.append(event)
@@ -168,12 +173,25 @@ class Desk:
         for path in (self.home, self.cwd, self.home / "tmp"):
             path.mkdir()
         self._running = []
+        self._unread = []
 
     def start(self, *argv, stdin=None, cwd=None, **env):
         """Start a mock that listens on stdin."""
         running = Running(argv, home=self.home, cwd=cwd or self.cwd, env=env, stdin=stdin)
         self._running.append(running)
         return running
+
+    def unread(self, *argv):
+        """Start a mock whose output nobody reads; a plain Popen."""
+        process = subprocess.Popen(
+            [sys.executable, "-m", "mock_claude", *argv],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            cwd=self.cwd,
+            env=environment(self.home, {}),
+        )
+        self._unread.append(process)
+        return process
 
     def talk(self, *argv, **env):
         """Start a mock that takes messages, without permission questions."""
@@ -202,6 +220,10 @@ class Desk:
     def stop(self):
         for running in self._running:
             running.stop()
+        for process in self._unread:
+            process.kill()
+            process.wait(LIMIT_S)
+            process.stdout.close()
 
 
 def wait_for(condition, limit_s=LIMIT_S):
