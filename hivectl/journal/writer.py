@@ -173,8 +173,25 @@ class Journal:
             future.add_done_callback(partial(self._done, log.stream, "compress_failed"))
 
     def _retain(self, log: StreamLog) -> None:
-        """Drop the oldest segments while there are too many bytes, and those that are too old."""
-        most_bytes, most_age_s = self.limits.retention_bytes, self.limits.retention_age_s
+        count, _ = self._surplus(log, self.limits.retention_bytes, self.limits.retention_age_s)
+        self._drop(log, count)
+
+    def prune(
+        self, stream: str, *, most_bytes: int | None, most_age_s: float | None, is_trial: bool
+    ) -> int:
+        """Drop whole segments now by these measures instead of the configured ones, never the last one.
+
+        Returns the bytes that go; with `is_trial` nothing does."""
+        log = self.open(stream)
+        count, size = self._surplus(log, most_bytes, most_age_s)
+        if not is_trial:
+            self._drop(log, count)
+        return size
+
+    def _surplus(
+        self, log: StreamLog, most_bytes: int | None, most_age_s: float | None
+    ) -> tuple[int, int]:
+        """How many of the oldest segments are too much or too old, and their bytes."""
         segments = log.view.segments
         size = log.disk_bytes
         count = 0
@@ -184,6 +201,9 @@ class Journal:
                 break
             size -= log.sizes.get(segments[count], 0)
             count += 1
+        return count, log.disk_bytes - size
+
+    def _drop(self, log: StreamLog, count: int) -> None:
         if count:
             future = self._upkeep.remove(log, log.drop_segments(count))
             future.add_done_callback(partial(self._done, log.stream, "remove_failed"))

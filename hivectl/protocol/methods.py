@@ -72,6 +72,7 @@ _ROWS = (
     Method("health", Scope.READ, "Empty", "Health", "Whether all is well, and what is used."),
     Method("stats", Scope.READ, "Empty", "Stats", "Counters and gauges."),
     Method("config.get", Scope.ADMIN, "Empty", "ConfigResult", "Every setting with its value and origin."),
+    Method("log.prune", Scope.MANAGE, "LogPrune", "Pruned", "Drop old segments of logs now, whole ones only.", changes=True),
     Method("daemon.stop", Scope.ADMIN, "DaemonStop", "Stopping", "Stop the daemon; runs are kept, waited for or killed.", changes=True),
 )
 # fmt: on

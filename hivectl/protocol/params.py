@@ -330,6 +330,21 @@ class PolicyRef(Params):
     id: Ref
 
 
+class LogPrune(Params):
+    """At least one measure. The segment that is written to always stays."""
+
+    project: Ref | None = None
+    older_than_s: Annotated[float, Field(ge=0, strict=False)] | None = None
+    keep_bytes: Annotated[int, Field(ge=0)] | None = None
+    dry_run: bool = False
+
+    @model_validator(mode="after")
+    def _measure(self) -> LogPrune:
+        if self.older_than_s is None and self.keep_bytes is None:
+            raise ValueError("give older_than_s, keep_bytes or both")
+        return self
+
+
 class DaemonStop(Params):
     """`keep` leaves runs going, `wait` lets them end (new work stays queued), `kill` ends them."""
 

@@ -382,6 +382,14 @@ class ConfigResult(TypedDict):
     file: str
 
 
+class Pruned(TypedDict):
+    """Bytes that went (or would go), by stream."""
+
+    freed_bytes: int
+    streams: dict[str, int]
+    dry_run: bool
+
+
 class Stopping(TypedDict):
     """The daemon ends after this."""
 

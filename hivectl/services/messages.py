@@ -28,7 +28,7 @@ CHUNK = 1000
 
 
 class Messages:
-    """Answers `get_messages` and `message.get`."""
+    """Answers `get_messages`, `message.get` and `log.prune`."""
 
     def __init__(self, house: House, projects: Projects) -> None:
         """Over the rooms below, beside the projects."""
@@ -37,7 +37,7 @@ class Messages:
 
     def bindings(self) -> dict[str, Handler]:
         """Method name to handler."""
-        return {"get_messages": self.page, "message.get": self.part}
+        return {"get_messages": self.page, "message.get": self.part, "log.prune": self.prune}
 
     async def stream_of(self, ref: str) -> str:
         """The home stream a project, or a stream's own name, stands for. Raises STREAM_NOT_FOUND."""
@@ -129,6 +129,18 @@ class Messages:
             "data_b64": base64.b64encode(found).decode(),
             "next_offset": end if end < size else None,
         }
+
+    async def prune(self, caller: Caller, p: Any) -> dict[str, Any]:
+        """Drop old segments now."""
+        streams = [await self.stream_of(p.project)] if p.project else self._h.journal.streams()
+        freed = {
+            stream: self._h.journal.prune(
+                stream, most_bytes=p.keep_bytes, most_age_s=p.older_than_s, is_trial=p.dry_run
+            )
+            for stream in streams
+        }
+        freed = {stream: size for stream, size in freed.items() if size}
+        return {"freed_bytes": sum(freed.values()), "streams": freed, "dry_run": p.dry_run}
 
 
 class _Raw(msgspec.Struct):
