@@ -426,6 +426,21 @@ class Calls:
         answer = await self.request("config.get", sent)
         return cast("results.ConfigResult", answer)
 
+    async def log_prune(
+        self,
+        *,
+        project: str | Unset | None = UNSET,
+        older_than_s: float | Unset | None = UNSET,
+        keep_bytes: int | Unset | None = UNSET,
+        dry_run: bool | Unset = UNSET,
+    ) -> results.Pruned:
+        """Drop old segments of logs now, whole ones only."""
+        sent = given(
+            project=project, older_than_s=older_than_s, keep_bytes=keep_bytes, dry_run=dry_run
+        )
+        answer = await self.request("log.prune", sent)
+        return cast("results.Pruned", answer)
+
     async def daemon_stop(
         self,
         *,
