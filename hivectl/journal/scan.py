@@ -77,7 +77,7 @@ def scan(
     found: list[Record] = []
     scanned = 0
     bytes_left = BUDGET_BYTES
-    for line in _each(log, position, is_backward=is_backward):
+    for line in _each(log, position, min(_PAGE_LINES, budget_lines), is_backward=is_backward):
         if scanned >= budget_lines or bytes_left <= 0:
             return Page(found, position, is_end=False, scanned=scanned)
         if (hit := wanted.find(line)) is not None:
@@ -94,13 +94,13 @@ def scan(
     return Page(found, position, is_end=True, scanned=scanned)
 
 
-def _each(log: StreamLog, position: int, *, is_backward: bool) -> Iterator[bytes]:
+def _each(log: StreamLog, position: int, count: int, *, is_backward: bool) -> Iterator[bytes]:
     while True:
         if is_backward:
-            lines = reader.lines_before(log, position, _PAGE_LINES, max_bytes=_PAGE_BYTES)
+            lines = reader.lines_before(log, position, count, max_bytes=_PAGE_BYTES)
             lines.reverse()
         else:
-            lines = reader.lines_after(log, position, _PAGE_LINES, max_bytes=_PAGE_BYTES)
+            lines = reader.lines_after(log, position, count, max_bytes=_PAGE_BYTES)
         if not lines:
             return
         yield from lines

@@ -23,6 +23,8 @@ BLOBS = "blobs"
 LAST_SEQ = 10**16 - 1
 _FIRST_READ = 64 * 1024
 _LARGEST_READ = 1024 * 1024
+_STEP = index.ENTRY_BYTES
+_WINDOW = 64
 
 
 def segment_path(directory: Path, first_seq: int, ending: str = PLAIN) -> Path:
@@ -127,12 +129,14 @@ class SegmentReader:
             self._index = open_read(segment_path(self._directory, self.first_seq, INDEX))
         except FileNotFoundError:
             return
-        self._entries = os.fstat(self._index).st_size // index.ENTRY_BYTES
+        self._entries = os.fstat(self._index).st_size // _STEP
 
     def entry(self, number: int) -> index.Entry | None:
         """A final entry of the index whose block lies in the data; None when it is none such."""
-        found = index.unpack(os.pread(self._index, index.ENTRY_BYTES, number * index.ENTRY_BYTES))
-        return found if found and found.is_final and found.end <= self.size else None
+        return self._usable(index.unpack(os.pread(self._index, _STEP, number * _STEP)))
+
+    def _usable(self, entry: index.Entry | None) -> index.Entry | None:
+        return entry if entry and entry.is_final and entry.end <= self.size else None
 
     def _search(self, *, seq: int = 0, top: int = 0) -> index.Entry | None:
         """The last entry that starts at or before `seq`, or whose times all lie before `top`.
@@ -141,16 +145,41 @@ class SegmentReader:
         reader starts further ahead, at worst at the segment's start, and only loses time."""
         if self._index < 0:
             self._open_index()
-        low, high = 0, self._entries
+
+        def is_before(entry: index.Entry) -> bool:
+            return entry.seq <= seq if seq else entry.top < top
+
+        low, high = self._guess(seq) if seq else (0, self._entries)
         best: index.Entry | None = None
-        while low < high:
+        while high - low > _WINDOW:
             middle = (low + high) // 2
             entry = self.entry(middle)
-            if entry is not None and (entry.seq <= seq if seq else entry.top < top):
+            if entry is not None and is_before(entry):
+                best, low = entry, middle + 1
+            else:
+                high = middle
+        data = os.pread(self._index, (high - low) * _STEP, low * _STEP) if high > low else b""
+        base, high = low, low + len(data) // _STEP
+        while low < high:
+            middle = (low + high) // 2
+            entry = self._usable(index.unpack(data, (middle - base) * _STEP))
+            if entry is not None and is_before(entry):
                 best, low = entry, middle + 1
             else:
                 high = middle
         return best
+
+    def _guess(self, seq: int) -> tuple[int, int]:
+        """The slots where the entry for `seq` must be: few when records are of similar length."""
+        last = self.entry(self._entries - 1) if self._entries > _WINDOW else None
+        if last is None or not self.first_seq <= seq < last.seq:
+            return 0, self._entries
+        share = (seq - self.first_seq) / (last.seq - self.first_seq)
+        low = min(max(0, int(share * self._entries) - _WINDOW // 2), self._entries - _WINDOW)
+        first, after = self.entry(low), self.entry(low + _WINDOW - 1)
+        if first is not None and after is not None and first.seq <= seq < after.seq:
+            return low, low + _WINDOW
+        return 0, self._entries
 
     def last_top(self) -> int:
         """Highest time up to the end of the last indexed block; 0 when there is no index."""
@@ -197,36 +226,41 @@ class SegmentReader:
         found: list[bytes] = []
         room = max_bytes
         for chunk in self.chunks(self.start_of(seq)):
-            for line in pick_lines(chunk, seq, count - len(found)):
-                if self._data.is_damaged and not record.is_record(line):
-                    continue
-                room -= len(line)
-                if room < 0 and found:
-                    return found, True
-                found.append(line)
+            some = pick_lines(chunk, seq, count - len(found))
+            if self._data.is_damaged:
+                some = [line for line in some if record.is_record(line)]
+            room -= sum(map(len, some))
+            found += some
+            if room < 0:
+                while room < 0 and len(found) > 1:
+                    room += len(found.pop())
+                return found, True
             if len(found) >= count:
                 break
-            if room <= 0 and found:
-                return found, True
         return found, False
 
 
 def pick_lines(chunk: bytes, seq: int, count: int) -> list[bytes]:
     """Of the lines of `chunk`, at most `count` records numbered `seq` or later."""
-    lines = chunk.split(b"\n")
-    lines.pop()
-    if not chunk.startswith(HEADER_PREFIX) and b"\n" + HEADER_PREFIX not in chunk:
-        # Numbers are dense, so the place of a record is known; both ends are checked.
-        first = seq_of(lines[0]) if lines else 0
-        if first:
-            skip = max(0, seq - first)
-            some = lines[skip : skip + count]
-            if not some:
-                return []
-            if seq_of(some[0]) == first + skip and seq_of(some[-1]) == first + skip + len(some) - 1:
-                return some
+    first = seq_of(chunk[:32])
+    if first:
+        # Numbers are dense, so the place of a record is known. Both ends are checked: a line between
+        # them that is no record (a snapshot) would shift the last one.
+        skip = max(0, seq - first)
+        lines = chunk.split(b"\n", skip + count)
+        lines.pop()
+        some = lines[skip:]
+        if not some:
+            some = lines[-1:]
+            skip = len(lines) - 1
+        if (
+            some
+            and seq_of(some[0]) == first + skip
+            and seq_of(some[-1]) == first + skip + len(some) - 1
+        ):
+            return some if seq <= first + skip else []
     picked: list[bytes] = []
-    for line in lines:
+    for line in chunk.split(b"\n"):
         if len(picked) >= count:
             break
         if not is_header(line) and seq_of(line) >= seq:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import threading
 from collections.abc import Callable
@@ -38,7 +39,9 @@ class Follower(threading.Thread):
             self.check(page)
             if page:
                 if page[0].seq != self.position + 1:
-                    assert self.position + 1 < self.log.first_seq, "a gap that retention did not make"
+                    assert self.position + 1 < self.log.first_seq, (
+                        "a gap that retention did not make"
+                    )
                     assert page[0].seq >= oldest
                 self.position = page[-1].seq
         elif kind < 0.9:
@@ -54,7 +57,7 @@ class Follower(threading.Thread):
         self.pages += 1
 
     def check(self, page: list[Record]) -> None:
-        for record, following in zip(page, page[1:], strict=False):
+        for record, following in itertools.pairwise(page):
             assert following.seq == record.seq + 1
         for record in page:
             assert bytes(record.data).startswith(b'{"n":%d,' % record.seq)
@@ -97,6 +100,11 @@ def test_readers_follow_a_log_that_rolls_compresses_and_forgets(
     journal._upkeep.settle()
     assert log.first_seq > 1
     names = sorted(path.name for path in log.directory.iterdir())
-    assert any(name.endswith(".zst") for name in names), (names, log.view, log.sizes, journal.notices)
+    assert any(name.endswith(".zst") for name in names), (
+        names,
+        log.view,
+        log.sizes,
+        journal.notices,
+    )
     assert log.disk_bytes < 220_000
     assert not list(journal.notices)

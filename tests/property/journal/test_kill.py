@@ -154,9 +154,7 @@ def test_a_writer_killed_at_a_named_place_loses_nothing(tmp_path: Path, place: s
 
 
 @pytest.mark.parametrize("place", ["log_write", "log_roll"])
-def test_a_failpoint_error_refuses_the_append_and_keeps_the_log(
-    tmp_path: Path, place: str
-) -> None:
+def test_a_failpoint_error_refuses_the_append_and_keeps_the_log(tmp_path: Path, place: str) -> None:
     process = start_writer(tmp_path / "log", f"{place}@2:error=ENOSPC")
     text, _ = process.communicate(timeout=30)
     assert process.returncode == 1

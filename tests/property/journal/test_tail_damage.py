@@ -25,7 +25,7 @@ class Written:
 
     @property
     def newest(self) -> Path:
-        return sorted((self.root / STREAM).glob("*.jsonl"))[-1]
+        return max((self.root / STREAM).glob("*.jsonl"))
 
 
 def write_log(shelf: Any, draft_of: Callable[..., Any], lines_of: Any, kind: str) -> Written:
