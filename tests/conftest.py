@@ -1,0 +1,41 @@
+"""Fixtures every folder may use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.harness.daemon import Daemon
+
+
+@pytest.fixture
+def make_daemon(tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
+    """Builds daemons, not started; each is ended at the end, and nothing of it may be left."""
+    made: list[Daemon] = []
+
+    def make(name: str = "", **how: Any) -> Daemon:
+        root = tmp_path / (name or f"d{len(made)}")
+        root.mkdir()
+        made.append(Daemon(root, **how))
+        return made[-1]
+
+    yield make
+    errors = []
+    for daemon in reversed(made):
+        try:
+            daemon.close()
+        except AssertionError as error:
+            errors.append(error)
+    if errors:
+        raise errors[0]
+
+
+@pytest.fixture
+def daemon(make_daemon: Callable[..., Daemon]) -> Daemon:
+    """A running daemon with one project, `web`."""
+    made = make_daemon().start()
+    made.project()
+    return made
