@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from pydantic import TypeAdapter
+import msgspec
 
 from hivectl.model.errors import TABLE
 from hivectl.model.event import EVENTS
@@ -55,4 +55,4 @@ def build_schema() -> SchemaResult:
 @cache
 def _result_schema(name: str) -> dict[str, Any]:
     method = next(method for method in METHODS.values() if method.result == name)
-    return TypeAdapter(result_type(method)).json_schema()
+    return msgspec.json.schema(result_type(method))

@@ -78,6 +78,9 @@ class HttpProtocol(HttpToolsProtocol):
             transport.abort()
             return
         context = self._context
+        if context.is_stopping:
+            transport.abort()
+            return
         self.app_state["arrival"] = Arrival(context=context, gate=self._gate, peer=self._peer)
         if context.callers.is_foreign(self._peer):
             self._refuse(403, HiveError("FORBIDDEN", "This daemon belongs to another user."))

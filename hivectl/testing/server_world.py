@@ -220,7 +220,7 @@ class Client:
         """Send a request; its id."""
         self._ids += 1
         frame = {"jsonrpc": "2.0", "id": self._ids, "method": method, "params": params}
-        await self.socket.send(json.dumps(frame))
+        await self.socket.send(json.dumps(frame, ensure_ascii=False))
         return self._ids
 
     async def answer(self, request_id: Any) -> dict[str, Any]:
