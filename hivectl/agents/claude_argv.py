@@ -117,6 +117,8 @@ def build(spec: RunSpec, info: AgentInfo, *, prefix: tuple[str, ...] = ()) -> La
 
     files = {SETTINGS_FILE: settings_bytes(spec.deny_read)}
     argv.append(f"--settings={{run_dir}}/{SETTINGS_FILE}")
+    # A resumed or forked conversation keeps the system prompt it began with: Claude (2.1.329) takes
+    # these flags then, in every form, and does nothing with them.
     for flag, name, text in (
         ("--append-system-prompt-file=", APPEND_FILE, options.append_system_prompt),
         ("--system-prompt-file=", SYSTEM_FILE, options.system_prompt),

@@ -161,6 +161,13 @@ def test_deeply_nested_settings_do_not_break_the_report() -> None:
         assert report.other or report.problems
 
 
+def test_what_is_nested_too_deeply_to_be_written_is_named() -> None:
+    nested: Any = 1
+    for _ in range(100_000):
+        nested = [nested]
+    assert "too deeply" in trust._json(nested)
+
+
 files_strategy = st.dictionaries(st.text(max_size=6), st.binary(max_size=12), max_size=4)
 
 
