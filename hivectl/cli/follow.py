@@ -57,14 +57,16 @@ class Watch:
     _open: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     _asking: tuple[str, asyncio.Task[Any]] | None = None
     _asker: asyncio.Task[Any] | None = None
-    _progress: str = ""
     _retry: str = ""
     _state: str = "pending"
     _is_cancelling: bool = False
+    _clock: SystemClock = field(default_factory=SystemClock)
+    _started: float = 0.0
     _over: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def run(self) -> End:
         """Until the end, the person's wish to leave, or a question nobody is there to answer."""
+        self._started = self._clock.monotonic()
         failures: list[BaseException] = []
         nursery = Nursery(lambda _name, error: failures.append(error))
         self._nursery = nursery
@@ -160,6 +162,7 @@ class Watch:
         if not self.is_quiet:
             for shown in self.transcript.feed(event):
                 self._show(shown)
+            self._draw_status()
         return bool(kind == "execution.ended")
 
     def _show(self, shown: Shown) -> None:
@@ -175,14 +178,16 @@ class Watch:
                 self._retry = shown.text
 
     async def _tick(self) -> None:
-        clock = SystemClock()
-        started = clock.monotonic()
         while True:
-            if not self._open:
-                took = format_duration(int(clock.monotonic() - started) or 0.0)
-                words = self._retry or self._state
-                self.session.screen.status(f"… {words} · {took} · Ctrl-C detaches")
+            self._draw_status()
             await asyncio.sleep(1.0)
+
+    def _draw_status(self) -> None:
+        if self._open or self.is_quiet:
+            return
+        took_s = int(self._clock.monotonic() - self._started)
+        took = f" · {format_duration(took_s)}" if took_s else ""
+        self.session.screen.status(f"… {self._retry or self._state}{took} · Ctrl-C detaches")
 
     # -- people -------------------------------------------------------------------------------
 

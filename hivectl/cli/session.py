@@ -5,8 +5,6 @@ A command is parse, one call, print; this is the printing and the calling.
 
 from __future__ import annotations
 
-import asyncio
-import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -73,6 +71,8 @@ class Session:
 
     def run(self, work: Callable[[Client], Awaitable[T]]) -> T:
         """Connect, do the work, leave. HiveErrors get a `did you mean` where one is near."""
+
+        import asyncio
 
         async def whole() -> T:
             client = self.client()
@@ -158,6 +158,8 @@ class Session:
 
 
 def _plain(document: Any) -> Any:
+    import json
+
     return json.loads(json.dumps(document, default=str))
 
 

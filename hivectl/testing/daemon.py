@@ -72,6 +72,7 @@ class FakeDaemon:
     ) -> None:
         self.stop()
         self._run(self._nursery.close(within_s=1))
+        self._run(self._end_connections())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -131,6 +132,11 @@ class FakeDaemon:
             await connection.close(code)
         self.path.unlink(missing_ok=True)
 
+    async def _end_connections(self) -> None:
+        await self._drop()
+        while self._connections:
+            await asyncio.sleep(0.001)
+
     async def _drop(self) -> None:
         for connection in list(self._connections):
             connection.writer.transport.abort()
@@ -162,10 +168,10 @@ class FakeDaemon:
         except (ConnectionError, asyncio.IncompleteReadError):
             return
         finally:
-            self._connections.discard(connection)
             writer.close()
             with suppress(ConnectionError):
                 await writer.wait_closed()
+            self._connections.discard(connection)
 
     async def answer(self, frame: dict[str, Any], connection: _Connection | None) -> dict[str, Any]:
         """The response to one request."""

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from hivectl.client.aio import Client
 
 app = typer.Typer(
-    help="The background daemon; commands start it by themselves when they need it.",
+    help="The background daemon; started when needed.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )

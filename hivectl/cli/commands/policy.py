@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from hivectl.client.aio import Client
 
 app = typer.Typer(
-    help="Rules that answer Claude's requests for you; the first that matches wins.",
+    help="Rules that answer Claude's requests for you.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )

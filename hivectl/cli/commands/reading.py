@@ -27,7 +27,10 @@ def ps(
     everything: Annotated[bool, typer.Option("-a", "--all", help="Also those that ended.")] = False,
     limit: Annotated[int, typer.Option("-n", "--limit", metavar="N", help="Most executions shown.")] = 200,
 ) -> None:  # fmt: skip
-    """Executions: those that run or wait their turn, with their place; all with -a."""
+    """What runs or waits its turn; -a for all.
+
+    Pending prompts are shown with their place in the queue.
+    """
     from hivectl.cli import views
 
     hive: Session = ctx.obj
@@ -70,7 +73,10 @@ def tail(
     grep: Annotated[str | None, typer.Option("--grep", metavar="TEXT", help="Only events that contain this text.")] = None,
     raw: Annotated[bool, typer.Option("--raw", help="Claude's lines word for word; never to a terminal.")] = False,
 ) -> None:  # fmt: skip
-    """Events of projects, one colour each. --json prints one event a line, with at least seq and type."""
+    """Events of projects, one colour each.
+
+    --json prints one event a line, with at least seq and type.
+    """
     from hivectl.cli import tailing
 
     hive: Session = ctx.obj

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -59,7 +58,12 @@ def exec_(  # noqa: PLR0917  Typer passes them by name
     idempotency_key: Annotated[str | None, typer.Option("--idempotency-key", metavar="KEY", help="The same key again gives the first execution, not a second.")] = None,
     no_wait_approval: Annotated[bool, typer.Option("--no-wait-approval", help="Without a terminal: exit 8 when a person must answer; the run goes on.")] = False,
 ) -> None:  # fmt: skip
-    """Execute a prompt: watch it live, or --detach. Ctrl-C detaches, twice cancels."""
+    """Execute a prompt and watch it, or --detach.
+
+    One word is the prompt for the current directory's project; of two words the first is the project.
+    Ctrl-C detaches, twice within two seconds cancels. Without a terminal SIGINT and SIGTERM cancel, and
+    only the final text is printed.
+    """
     from hivectl.cli import choosing, executing
 
     hive: Session = ctx.obj
@@ -114,7 +118,10 @@ def kill(
     interrupt: Annotated[bool, typer.Option("--interrupt", help="Only ask Claude to stop its turn.")] = False,
     reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Kept with the execution.")] = "",
 ) -> None:  # fmt: skip
-    """Stop executions; returns when every process of theirs is gone, and says what died."""
+    """Stop executions and say what died.
+
+    Returns when every process of theirs is gone.
+    """
     from hivectl.cli import choosing, views
     from hivectl.model.errors import HiveError
 
@@ -148,7 +155,10 @@ def wait(
     timeout: Annotated[str | None, typer.Option("--timeout", metavar="DURATION", help="Give up waiting after this time (exit 7); the executions go on.")] = None,
     no_wait_approval: Annotated[bool, typer.Option("--no-wait-approval", help="Also return when a person must answer (exit 8).")] = False,
 ) -> None:  # fmt: skip
-    """Wait for executions to end; exits with their outcome, of several with the worst."""
+    """Wait for executions to end.
+
+    Exits with their outcome, of several with the worst.
+    """
     from hivectl.cli import choosing, executing
 
     hive: Session = ctx.obj
@@ -168,7 +178,10 @@ def attach(
     partials: Annotated[bool, typer.Option("--partials", help="Show the answer while it is being written.")] = False,
     no_wait_approval: Annotated[bool, typer.Option("--no-wait-approval", help="Without a terminal: exit 8 when a person must answer.")] = False,
 ) -> None:  # fmt: skip
-    """Come back to an execution: shows it from its beginning and goes on live."""
+    """Come back to an execution.
+
+    Shows it from its beginning and goes on live.
+    """
     from hivectl.cli import choosing, executing
 
     hive: Session = ctx.obj
@@ -185,6 +198,8 @@ def attach(
 def _schema(given: str | None) -> Mapping[str, Any] | None:
     if given is None:
         return None
+    import json
+
     from hivectl.model.errors import HiveError
 
     text = given

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from hivectl.client.aio import Client
 
 config_app = typer.Typer(
-    help="Settings: flags beat HIVECTL_* beat the file beat defaults.",
+    help="Settings: flags, HIVECTL_*, the file, defaults.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -35,7 +35,10 @@ def print_version() -> None:
 
 
 def health(ctx: typer.Context) -> None:
-    """Whether all is well, and what is used. Exit 1 when it is failing."""
+    """Whether all is well, and what is used.
+
+    Exit 1 when it is failing.
+    """
     from hivectl.cli import views
 
     hive: Session = ctx.obj
@@ -54,14 +57,17 @@ def health(ctx: typer.Context) -> None:
 
 
 def doctor(ctx: typer.Context) -> None:
-    """Check everything hivectl needs, with the daemon or without. Exit 1 when something must be mended."""
+    """Check everything hivectl needs.
+
+    Works with the daemon and without. Exit 1 when something must be mended.
+    """
     from hivectl.cli import checkup
 
     raise typer.Exit(checkup.run(ctx.obj))
 
 
 def version(ctx: typer.Context) -> None:
-    """This program's version, and the daemon's when one runs."""
+    """The version of this program and of the daemon."""
     import hivectl
     from hivectl.model.errors import HiveError
 
