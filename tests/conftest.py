@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,17 @@ from typing import Any
 import pytest
 
 from tests.harness.daemon import Daemon
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_loop_when_none_runs() -> Iterator[None]:
+    """pytest-asyncio asks for the current loop; before Python 3.14 that makes one which nobody closes,
+    and whichever test runs when it is collected fails for it."""
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    yield
+    asyncio.set_event_loop(None)
+    loop.close()
 
 
 @pytest.fixture

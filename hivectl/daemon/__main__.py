@@ -13,6 +13,7 @@ import os
 import sys
 from typing import Any
 
+from hivectl.daemon import redact
 from hivectl.model.errors import ExitCode, HiveError
 
 _EXIT_HANG_S = 10.0
@@ -31,6 +32,13 @@ def main(argv: list[str] | None = None) -> int:
         return exc.kind.exit
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
+    except Exception as exc:  # noqa: BLE001  the outermost command: the log has the traceback
+        _tell(
+            f"the daemon failed: {redact.redact_text(f'{type(exc).__name__}: {exc}')}",
+            "This is a fault of hivectl or of the machine.",
+            "`hivectl doctor` checks the machine; the traceback is at the end of `hivectl daemon logs`.",
+        )
+        return ExitCode.INTERNAL
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -253,6 +253,12 @@ async def run(
         token = token_file.load_or_make(settings.places.token_file)
         life = _Life(settings, build, token, reread=reread, exit_now=exit_now)
         return await life.live()
+    except Exception as exc:
+        # Told to the person by the caller; here for whoever reads the log of a service.
+        _log.critical(
+            "the daemon failed", extra={"error": str(exc)}, exc_info=not isinstance(exc, HiveError)
+        )
+        raise
     finally:
         faulthandler.disable()
         trace.close()

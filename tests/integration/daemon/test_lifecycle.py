@@ -204,6 +204,7 @@ def test_failing_start_ends_with_its_error_and_releases_everything(
     assert process.returncode == 1
     assert out == "stop runs=keep timeout_s=1.0\n"
     assert "RuntimeError: cannot start" in err
+    assert "RuntimeError: cannot start" in str(log_of(home)[-1]["traceback"])
     assert not files.is_locked(home / "state/daemon.lock")
 
 

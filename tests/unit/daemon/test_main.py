@@ -75,6 +75,20 @@ def test_unknown_failpoint_refuses_the_start(
     assert "unknown failpoint 'nowhere'" in capsys.readouterr().err
 
 
+def test_fault_of_ours_is_told_in_one_line_and_its_traceback_is_in_the_log(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def broken(_settings: object, _control: object) -> lifecycle.App:
+        raise ZeroDivisionError("hive_" + "a1" * 22)
+
+    monkeypatch.setattr(command, "_build", broken)
+    assert command.main(["run"]) == ExitCode.INTERNAL
+    err = capsys.readouterr().err
+    assert err.startswith("hivectl: the daemon failed: ZeroDivisionError: [redacted]\n")
+    assert "Traceback" not in err
+    assert "Traceback" in (home / "state/daemon.log").read_text()
+
+
 def test_doctor_gives_one_json_document(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
