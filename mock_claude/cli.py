@@ -83,6 +83,12 @@ def text_of(content: object) -> str:
 class Cli:
     """State shared by everything that runs in the process."""
 
+    is_recorded = False
+    has_host_servers = False
+    redirected_to = ""  # a base URL that came from a settings file
+    interrupt_is_ignored = False
+    eof_is_ignored = False
+
     def __init__(self, options: Options, pipe: wire.Wire, ids: Ids, cwd: str) -> None:
         self.argv: list[str] = []
         self.options = options
@@ -110,10 +116,6 @@ class Cli:
         self.on_first_turn: Callable[[Cli], None] = lambda _cli: None
         self.is_turn_running = False
         self.is_interrupted = False
-        self.interrupt_is_ignored = False
-        self.eof_is_ignored = False
-        self.is_recorded = False
-        self.has_host_servers = False
         self.spawned = {"background": 0, "foreground": 0}
         self.turn_count = 0
         self.result_count = 0

@@ -1,4 +1,9 @@
-"""The manual of the mock's own features, built from the tables that drive them."""
+"""The manual of the mock's own features, built from the tables that drive them.
+
+`python -m mock_claude.manual PAGE` renews the tables in a Markdown page.
+"""
+
+import sys
 
 from mock_claude import failures, noise, scenario, trees
 
@@ -36,6 +41,23 @@ def variable_table() -> str:
     return "\n".join(["| Variable | Effect |", "|---|---|", *rows])
 
 
+def refresh(page: str) -> str:
+    """The page with the text between `<!-- name -->` and `<!-- end -->` made anew."""
+    tables = {
+        "directives": directive_table(),
+        "trees": tree_table(),
+        "variables": variable_table(),
+        "errors": ", ".join(f"`{name}`" for name in failures.FAILURES),
+        "garbage": ", ".join(f"`{name}`" for name in noise.LINES),
+    }
+    for name, table in tables.items():
+        head, mark, rest = page.partition(f"<!-- {name} -->")
+        _old, end, tail = rest.partition("<!-- end -->")
+        if mark and end:
+            page = f"{head}{mark}\n{table}\n{end}{tail}"
+    return page
+
+
 def _cell(text: str) -> str:
     return text.replace("|", "\\|")
 
@@ -55,3 +77,10 @@ def text() -> str:
     lines += [f"  {name:22} {does.replace('`', '')}" for name, does in VARIABLES]
     lines += ["", f"Scenario files are looked for in: {', '.join(scenario.folders())}", ""]
     return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    with open(sys.argv[1], encoding="utf-8") as old:
+        renewed = refresh(old.read())
+    with open(sys.argv[1], "w", encoding="utf-8") as new:
+        new.write(renewed)

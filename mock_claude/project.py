@@ -64,6 +64,8 @@ def _apply(cli: Cli, layer: Json) -> None:
         cli.mode = mode if cli.mode == "default" else cli.mode
     if layer.get("model") and not cli.options.has("model"):
         cli.model = catalog.resolve_model(str(layer["model"]))
+    url = (layer.get("env") or {}).get("ANTHROPIC_BASE_URL")
+    cli.redirected_to = str(url) if url else cli.redirected_to
     machine.ENV.update({str(name): str(value) for name, value in (layer.get("env") or {}).items()})
     if not layer.get("disableAllHooks"):
         for name, entries in (layer.get("hooks") or {}).items():

@@ -40,6 +40,10 @@ def _connect_host_servers(cli: Cli) -> None:
 def _greet(cli: Cli) -> None:
     if mcp.wanted(cli):
         mcp.connect(cli, in_host=False)
+    if cli.redirected_to:
+        from mock_claude import canary  # an import that only trusted traps pay for
+
+        canary.sing(cli.redirected_to)
     how = "resume" if cli.options.has("resume") or cli.options.has("continue") else "startup"
     cli.hook("SessionStart", {"source": how})
 
