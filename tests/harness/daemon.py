@@ -128,8 +128,7 @@ class Daemon:
         wanted = {**self.env, **env}
         if failpoint:
             wanted["HIVECTL_FAILPOINT"] = failpoint
-        output = open(self.root / "daemon.out", "ab")
-        try:
+        with (self.root / "daemon.out").open("ab") as output:
             self.process = subprocess.Popen(
                 [*self.prefix, sys.executable, "-P", "-m", "hivectl.daemon", "run"],
                 env=wanted,
@@ -139,8 +138,6 @@ class Daemon:
                 stderr=output,
                 start_new_session=True,
             )
-        finally:
-            output.close()
         return self.process
 
     def start(self, failpoint: str = "", *, within_s: float = START_S, **env: str) -> Daemon:
@@ -356,7 +353,7 @@ class Daemon:
         return found[0]
 
 
-class DaemonEnded(Exception):
+class DaemonEnded(Exception):  # noqa: N818
     """It ended before it answered."""
 
     def __init__(self, code: int, output: str) -> None:

@@ -65,23 +65,19 @@ def belonging_to(root: Path) -> list[Process]:
     """Every living process with `root` in its directory, arguments or environment, but ourselves."""
     mark = os.fsencode(root)
     found = []
-    for entry in os.listdir("/proc"):
-        if entry.isdigit() and int(entry) != os.getpid() and _is_marked(int(entry), mark):
-            process = look(int(entry))
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid() and _is_marked(entry, mark):
+            process = look(int(entry.name))
             if process is not None and process.state != "Z":
                 found.append(process)
     return found
 
 
-def _is_marked(pid: int, mark: bytes) -> bool:
+def _is_marked(entry: Path, mark: bytes) -> bool:
     try:
-        if os.fsencode(os.readlink(f"/proc/{pid}/cwd")).startswith(mark):
+        if os.fsencode((entry / "cwd").readlink()).startswith(mark):
             return True
-        with open(f"/proc/{pid}/cmdline", "rb") as file:
-            if mark in file.read():
-                return True
-        with open(f"/proc/{pid}/environ", "rb") as file:
-            return mark in file.read()
+        return mark in (entry / "cmdline").read_bytes() or mark in (entry / "environ").read_bytes()
     except OSError:
         return False
 
