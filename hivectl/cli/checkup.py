@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from hivectl.client.aio import Client
 
 TIMEOUT_S = 60.0
+_SAID_BY_HEALTH = frozenset({"daemon"})
 
 
 def run(hive: Session) -> int:
@@ -64,20 +65,21 @@ def online(hive: Session) -> dict[str, Any] | None:
 
 
 def _checks(report: dict[str, Any]) -> list[dict[str, str]]:
-    """One list of {name, status: ok|warn|fail, message, hint}."""
+    """One list of {name, status: ok|warn|fail, message, why, hint}."""
     found: list[dict[str, str]] = []
     off = report["offline"]
     if "error" in off:
         found.append(_check("offline", "fail", off["error"]))
     found += [
         _check(
-            str(item.get("name") or item.get("check") or ""),
-            _status(item),
-            str(item.get("message") or item.get("detail") or ""),
-            str(item.get("hint") or ""),
+            str(item["id"]).replace("_", " "),
+            str(item["status"]),
+            str(item["what"]),
+            str(item.get("next") or ""),
+            str(item.get("why") or ""),
         )
         for item in off.get("checks") or []
-        if isinstance(item, dict)
+        if not (item["id"] in _SAID_BY_HEALTH and report["daemon"] is not None)
     ]
     daemon = report["daemon"]
     if daemon is None:
@@ -86,22 +88,11 @@ def _checks(report: dict[str, Any]) -> list[dict[str, str]]:
     status = {"ok": "ok", "degraded": "warn"}.get(str(daemon["status"]), "fail")
     found.append(_check("daemon", status, f"runs, {daemon['status']}"))
     found += [_check("daemon", status, str(text)) for text in daemon.get("problems") or []]
-    if daemon.get("self_approval_possible"):
-        text = "executions could approve their own requests: nothing separates them from you here"
-        found.append(_check("self-approval", "warn", text))
     return found
 
 
-def _check(name: str, status: str, message: str, hint: str = "") -> dict[str, str]:
-    return {"name": name, "status": status, "message": message, "hint": hint}
-
-
-def _status(item: dict[str, Any]) -> str:
-    status = item.get("status")
-    if status is None:
-        return "ok" if item.get("ok") else "fail"
-    words = {"ok": "ok", "pass": "ok", "info": "ok", "warn": "warn", "warning": "warn"}
-    return words.get(str(status), "fail")
+def _check(name: str, status: str, message: str, hint: str = "", why: str = "") -> dict[str, str]:
+    return {"name": name, "status": status, "message": message, "why": why, "hint": hint}
 
 
 def _print(hive: Session, checks: list[dict[str, str]]) -> None:
@@ -110,5 +101,8 @@ def _print(hive: Session, checks: list[dict[str, str]]) -> None:
     for check in checks:
         name = check["name"] + " " * (most - table.width_of(check["name"]))
         hive.screen.show(marks[check["status"]], ("bold", f"  {name}  "), ("", check["message"]))
-        if check["hint"] and check["status"] != "ok":
-            hive.screen.show(("dim", f"          {' ' * most}{check['hint']}"))
+        if check["status"] == "ok" and not hive.options.verbose:
+            continue
+        for text in (check["why"], check["hint"]):
+            if text and text != check["message"]:
+                hive.screen.show(("dim", f"        {' ' * most}  {text}"))

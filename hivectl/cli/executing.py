@@ -33,8 +33,9 @@ async def execute(
     waits_for_people: bool,
 ) -> int:
     """Send the prompt; watch it to its end, or print its id. Returns the exit code."""
+    project = await client.call("project.get", project=request["project"])
     if not hive.is_json:
-        await _tell_about_trust(hive, client, request["project"])
+        await _tell_about_trust(hive, client, project)
     # A key makes the request safe to repeat when the connection breaks before its answer.
     request.setdefault("idempotency_key", make_token("cli_"))
     accepted = await client.call("execute", **request)
@@ -43,7 +44,8 @@ async def execute(
     if detach:
         _print_accepted(hive, accepted)
         return int(ExitCode.OK)
-    if accepted.get("place"):
+    is_busy = project["state"] != "idle" or project["pending"] or (accepted["place"] or 0) > 1
+    if accepted["place"] and is_busy and not hive.is_json:
         hive.screen.note(
             ("dim", f"{accepted['execution']} waits, place {accepted['place']} in the queue")
         )
@@ -163,9 +165,8 @@ def _print_accepted(hive: Session, accepted: Mapping[str, Any]) -> None:
         hive.screen.result(accepted["execution"])
 
 
-async def _tell_about_trust(hive: Session, client: Client, project: str) -> None:
+async def _tell_about_trust(hive: Session, client: Client, found: Mapping[str, Any]) -> None:
     """Say what an untrusted project's run leaves out: the first time, and whenever trust fell."""
-    found = await client.call("project.get", project=project)
     is_first = not (found.get("totals") or {}).get("executions")
     if found["trust"] == "trusted" or not (is_first or found["trust"] == "changed"):
         return

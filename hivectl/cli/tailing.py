@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from hivectl.cli import choosing, jsonline
 from hivectl.cli.screen import PALETTE
 from hivectl.cli.session import Session, all_items
-from hivectl.cli.transcript import Line, Piece, Transcript
+from hivectl.cli.transcript import Line, Transcript
 from hivectl.client.subscription import Notice
 from hivectl.model.errors import HiveError
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from hivectl.client.aio import Client
 
 _PAGE = 1000
+_EVENTS_A_LINE = 4
+_EVENTS_MORE = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,16 +72,38 @@ class View:
     has_prefix: bool
     names: dict[str, str] = field(default_factory=dict)
     _transcripts: dict[str, Transcript] = field(default_factory=dict)
-    _open_line: bool = False
 
     def show(self, event: Mapping[str, Any]) -> None:
         """Print one event."""
         if self.raw:
             _write_raw(event)
-        elif self.hive.options.output in {"json", "yaml", "name"}:
+        elif self.is_for_programs:
             self.hive.screen.result(jsonline.dump(event))
         else:
             self._show_to_people(event)
+
+    def events_for(self, lines: int | None) -> int | None:
+        """How many events to read for so many lines: people see only a part of them."""
+        if lines is None or self.is_for_programs:
+            return lines
+        return lines * _EVENTS_A_LINE + _EVENTS_MORE if lines else 0
+
+    @property
+    def is_for_programs(self) -> bool:
+        """Whether every event is printed as it is."""
+        return self.raw or self.hive.options.output in {"json", "yaml", "name"}
+
+    def show_past(self, events: Sequence[Mapping[str, Any]], last: int | None) -> None:
+        """Print what was: every event, or for people the last lines."""
+        if self.is_for_programs or last is None:
+            for event in events:
+                self.show(event)
+            return
+        shown: list[tuple[list[tuple[str, str]], Line]] = []
+        for event in events:
+            shown += [(self._prefix(event), item) for item in self._lines(event)]
+        for prefix, item in shown[max(len(shown) - last, 0) :]:
+            self.hive.screen.show(*prefix, *item.pieces, cut=item.is_single)
 
     def note(self, text: str) -> None:
         """Something about the following itself."""
@@ -87,22 +111,23 @@ class View:
             self.hive.screen.note(("dim", text))
 
     def _show_to_people(self, event: Mapping[str, Any]) -> None:
+        prefix = self._prefix(event)
+        for item in self._lines(event):
+            self.hive.screen.show(*prefix, *item.pieces, cut=item.is_single)
+
+    def _lines(self, event: Mapping[str, Any]) -> list[Line]:
         key = str(event.get("execution") or event.get("stream"))
         transcript = self._transcripts.get(key)
         if transcript is None:
             transcript = Transcript(verbose=self.hive.options.verbose)
             self._transcripts[key] = transcript
-        if event.get("type") == "project.created":
+        if event.get("type") in {"project.created", "project.updated"}:
             data = event.get("data") or {}
             self.names[str(data.get("id"))] = str(data.get("name"))
-        prefix = self._prefix(event)
-        for shown in transcript.feed(event):
-            if isinstance(shown, Line):
-                self.hive.screen.show(*prefix, *shown.pieces, cut=shown.is_single)
-            elif isinstance(shown, Piece):
-                self.hive.screen.write_piece(shown.text)
+        lines = [shown for shown in transcript.feed(event) if isinstance(shown, Line)]
         if event.get("type") == "execution.ended":
             del self._transcripts[key]
+        return lines
 
     def _prefix(self, event: Mapping[str, Any]) -> list[tuple[str, str]]:
         if not self.has_prefix:
@@ -135,12 +160,11 @@ async def run(client: Client, wish: Wish, view: View) -> int:
     positions: dict[str, Any] = {}
     past: list[Mapping[str, Any]] = []
     for stream in streams:
-        events, place = await _past(client, stream, wish)
+        events, place = await _past(client, stream, wish, view.events_for(wish.last))
         past += events
         positions[stream] = place
     past.sort(key=lambda event: str(event["ts"]))
-    for event in past:
-        view.show(event)
+    view.show_past(past, wish.last)
     if wish.follow and not (wish.execution and _has_end(past, wish.execution)):
         await _follow(client, wish, view, positions)
     return 0
@@ -154,7 +178,7 @@ def _has_end(events: Sequence[Mapping[str, Any]], execution: str) -> bool:
 
 
 async def _past(
-    client: Client, stream: str, wish: Wish
+    client: Client, stream: str, wish: Wish, last: int | None
 ) -> tuple[list[Mapping[str, Any]], dict[str, Any]]:
     """The last events that match, oldest first, and the place to follow from."""
     filters = {
@@ -170,13 +194,13 @@ async def _past(
     before: dict[str, int] = {}
     place: dict[str, Any] | None = None
     while True:
-        wanted = _PAGE if wish.last is None else min(wish.last - len(found), _PAGE)
+        wanted = _PAGE if last is None else min(last - len(found), _PAGE)
         page = await client.call(
             "get_messages", stream=stream, order="desc", limit=max(wanted, 1), **filters, **before
         )
         place = place or {"epoch": page["epoch"], "seq": page["last_seq"]}
         found += page["items"][: max(wanted, 0)]
-        is_enough = wish.last is not None and len(found) >= wish.last
+        is_enough = last is not None and len(found) >= last
         if page["next"] is None or is_enough:
             return found[::-1], place
         before = {"before": page["next"]}
