@@ -16,7 +16,6 @@ from hivectl.logic.trust import TrustReport
 from hivectl.model.errors import HiveError
 from hivectl.model.project import Project
 
-MAX_FILES = 500
 INSTRUCTIONS = frozenset({"CLAUDE.md", "CLAUDE.local.md"})
 
 
@@ -58,18 +57,31 @@ def inspect(directory: Path) -> TrustReport:
     return replace(shown, hash=trust.digest(hashed, unreadable))
 
 
+def vouch(directory: Path) -> TrustReport:
+    """The report that trust may be tied to. Raises HiveError PROJECT_UNTRUSTED when not all could be read."""
+    report = inspect(directory)
+    if not report.is_complete:
+        raise HiveError(
+            "PROJECT_UNTRUSTED",
+            f"{directory} cannot be trusted: not all it brings could be read.",
+            hint="Mend or remove: " + "; ".join(report.problems[:5]),
+            details={"problems": list(report.problems)},
+        )
+    return report
+
+
 def _collect(directory: Path, paths: list[Path]) -> tuple[dict[str, bytes], dict[str, str]]:
     files: dict[str, bytes] = {}
     unreadable: dict[str, str] = {}
-    for path in paths[:MAX_FILES]:
+    for path in paths[: trust.FILES_MAX]:
         name = str(path.relative_to(directory))
         try:
             if (content := _read(directory, path)) is not None:
                 files[name] = content
         except OSError as exc:
             unreadable[name] = exc.strerror or str(exc)
-    if len(paths) > MAX_FILES:
-        unreadable["(more)"] = f"{len(paths) - MAX_FILES} further files were not read"
+    if len(paths) > trust.FILES_MAX:
+        unreadable["(more)"] = f"{len(paths) - trust.FILES_MAX} further files were not read"
     return files, unreadable
 
 
@@ -77,6 +89,8 @@ def _read(directory: Path, path: Path) -> bytes | None:
     """The head of a regular file, one byte more than is looked at; None for what is no file."""
     if not path.resolve().is_relative_to(directory.resolve()):
         raise OSError(errno.EXDEV, "a link that leads out of the project")
+    if path.is_symlink() and path.is_dir():
+        raise OSError(errno.EISDIR, "a link to a directory, which is not followed")
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError:

@@ -63,7 +63,7 @@ class Projects:
         try:
             real = await self._check(asked, others)
             found = os.stat(real)
-            report = await asyncio.to_thread(directory.inspect, Path(real)) if p.trust else None
+            report = await asyncio.to_thread(directory.vouch, Path(real)) if p.trust else None
             now = self._h.clock.now_us()
             project = Project(
                 id=make_id("p"), name=name, path=real, dev=found.st_dev, ino=found.st_ino,
@@ -254,7 +254,7 @@ class Projects:
     async def trust(self, caller: Caller, p: Any) -> dict[str, Any]:
         """Tie trust to what the directory brings now."""
         project = await self.find(p.project)
-        report = await asyncio.to_thread(directory.inspect, Path(project.path))
+        report = await asyncio.to_thread(directory.vouch, Path(project.path))
         if p.hash is not None and p.hash != report.hash:
             raise HiveError(
                 "TRUST_CHANGED", "What the project brings changed since you looked.",
