@@ -71,10 +71,18 @@ BAD_JSON: list[tuple[bytes, str]] = [
     (b'{"a":[' + b"0," * 10_001 + b"0]}", "TOO_LARGE"),
     (b'{"a":[' + b'"",' * 15_000 + b'""]}', "TOO_LARGE"),
 ]
-BAD_UTF8 = [b'{"a":"\xff"}', b'{"a":"\xed\xa0\x80"}', b'{"a":"\xc0\x80"}', b"\xff\xfe", b'{"a":"\xf4\x90\x80\x80"}']
+BAD_UTF8 = [
+    b'{"a":"\xff"}',
+    b'{"a":"\xed\xa0\x80"}',
+    b'{"a":"\xc0\x80"}',
+    b"\xff\xfe",
+    b'{"a":"\xf4\x90\x80\x80"}',
+]
 
 
-async def post(world: ServerWorld, body: bytes, *, tcp: bool = False) -> tuple[int, dict[str, object]]:
+async def post(
+    world: ServerWorld, body: bytes, *, tcp: bool = False
+) -> tuple[int, dict[str, object]]:
     if tcp:
         reader, writer = await asyncio.open_connection("127.0.0.1", world.port)
         host = f"127.0.0.1:{world.port}"
@@ -166,7 +174,12 @@ async def test_s35_a_prompt_of_five_mebibytes_goes_through_both_ways() -> None:
         async with world.connect() as client:
             got = await client.call("execute", project="web", prompt=prompt)
             assert got["size"] == len(prompt)
-        request = {"jsonrpc": "2.0", "id": 1, "method": "execute", "params": {"project": "web", "prompt": prompt}}
+        request = {
+            "jsonrpc": "2.0",
+            "id": 1,
+            "method": "execute",
+            "params": {"project": "web", "prompt": prompt},
+        }
         status, answer = await post(world, json.dumps(request, ensure_ascii=False).encode())
         assert (status, answer["result"]) == (200, {"execution": "x_1", "size": len(prompt)})
 
@@ -194,13 +207,19 @@ async def test_s35_heads_and_bodies_beyond_the_limit_are_refused_at_once() -> No
         assert b" 431 " in await raw(world, b"GET /healthz HTTP/1.1\r\n" + host + big + b"\r\n")
         many = b"".join(b"X-%d: y\r\n" % n for n in range(3000))
         assert b" 431 " in await raw(world, b"GET /healthz HTTP/1.1\r\n" + host + many + b"\r\n")
-        assert b" 431 " in await raw(world, b"GET /" + b"a" * 20_000 + b" HTTP/1.1\r\n" + host + b"\r\n")
+        assert b" 431 " in await raw(
+            world, b"GET /" + b"a" * 20_000 + b" HTTP/1.1\r\n" + host + b"\r\n"
+        )
         claimed = b"POST /rpc HTTP/1.1\r\n" + host + b"Content-Length: 200000000\r\n\r\n"
         assert b" 413 " in await raw(world, claimed)
         chunked = b"POST /rpc HTTP/1.1\r\n" + host + b"Transfer-Encoding: chunked\r\n\r\n"
-        assert b" 413 " in await raw(world, chunked + b"100000\r\n" + b"x" * 0x100000 + b"\r\n" + b"800000\r\n" + b"x" * 0x800000)
+        assert b" 413 " in await raw(
+            world,
+            chunked + b"100000\r\n" + b"x" * 0x100000 + b"\r\n" + b"800000\r\n" + b"x" * 0x800000,
+        )
         stranger = (
-            b"POST /rpc HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nContent-Length: 70000\r\n\r\n" % world.port
+            b"POST /rpc HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nContent-Length: 70000\r\n\r\n"
+            % world.port
         )
         assert b" 413 " in await raw(world, stranger + b"x" * 70000, unix=False)
         assert b" 400 " in await raw(world, b"\x16\x03\x01\x00\xa5\x01\x00")
@@ -288,9 +307,15 @@ async def test_s39_connections_are_limited() -> None:
 
 async def test_s39_a_flood_of_messages_is_refused_then_cut_off_and_others_go_on() -> None:
     flags = {"limits.messages_per_s": 50, "limits.messages_burst": 20}
-    async with ServerWorld.open(flags) as world, world.connect() as bystander, world.connect() as client:
+    async with (
+        ServerWorld.open(flags) as world,
+        world.connect() as bystander,
+        world.connect() as client,
+    ):
         for number in range(30):
-            await client.socket.send(json.dumps({"jsonrpc": "2.0", "id": f"n{number}", "method": "ping"}))
+            await client.socket.send(
+                json.dumps({"jsonrpc": "2.0", "id": f"n{number}", "method": "ping"})
+            )
         answers = [await client.receive() for _ in range(30)]
         refused = [a["error"]["data"] for a in answers if "error" in a]
         assert refused
@@ -304,13 +329,18 @@ async def test_s39_a_flood_of_messages_is_refused_then_cut_off_and_others_go_on(
 
 
 async def test_s39_requests_in_flight_are_limited_and_can_be_cancelled() -> None:
-    async with ServerWorld.open({"limits.requests_in_flight": 2}) as world, world.connect() as client:
+    async with (
+        ServerWorld.open({"limits.requests_in_flight": 2}) as world,
+        world.connect() as client,
+    ):
         first = await client.send("execution.wait", execution="x_1")
         await client.send("execution.wait", execution="x_1")
         with pytest.raises(CallError) as caught:
             await client.call("ping")
         assert caught.value.code == "RESOURCE_LIMIT"
-        await client.socket.send(json.dumps({"jsonrpc": "2.0", "method": "$/cancel", "params": {"id": first}}))
+        await client.socket.send(
+            json.dumps({"jsonrpc": "2.0", "method": "$/cancel", "params": {"id": first}})
+        )
         for _ in range(100):
             try:
                 await client.call("ping")
@@ -325,7 +355,9 @@ async def test_s39_requests_in_flight_are_limited_and_can_be_cancelled() -> None
 async def test_what_changes_something_cannot_be_cancelled() -> None:
     async with ServerWorld.open() as world, world.connect() as client:
         request = await client.send("kill", execution="x_1")
-        await client.socket.send(json.dumps({"jsonrpc": "2.0", "method": "$/cancel", "params": {"id": request}}))
+        await client.socket.send(
+            json.dumps({"jsonrpc": "2.0", "method": "$/cancel", "params": {"id": request}})
+        )
         assert (await client.call("ping"))["time"]
         world.release.set()
         assert (await client.answer(request))["result"]["execution"] == "x_1"
@@ -460,7 +492,11 @@ async def test_unknown_methods_and_parameters_say_what_was_meant() -> None:
         assert "project.list" in caught.value.error["data"]["hint"]
         with pytest.raises(CallError) as caught:
             await client.call(
-                "execute", project="web", prompt="p", options={"modle": "x", "max_turns": 0}, priority=3
+                "execute",
+                project="web",
+                prompt="p",
+                options={"modle": "x", "max_turns": 0},
+                priority=3,
             )
         assert caught.value.error["code"] == -32602
         errors = {e["pointer"]: e["code"] for e in caught.value.error["data"]["details"]["errors"]}
@@ -469,7 +505,9 @@ async def test_unknown_methods_and_parameters_say_what_was_meant() -> None:
         assert "/priority" in errors
         with pytest.raises(CallError) as caught:
             await client.call("subscribe", streams=[A], since={"last": "x"})
-        assert "/since/last" in {e["pointer"] for e in caught.value.error["data"]["details"]["errors"]}
+        assert "/since/last" in {
+            e["pointer"] for e in caught.value.error["data"]["details"]["errors"]
+        }
 
 
 async def test_s35_control_frames_and_fragments_keep_the_rules() -> None:

@@ -85,11 +85,15 @@ async def test_s03_hosts_are_compared_exactly_on_every_route() -> None:
     async with ServerWorld.open(flags) as world:
         for route in ROUTES:
             for host in GOOD_HOSTS:
-                got = status(await ask(world, build(route, f"Host: {host.format(p=world.port)}\r\n")))
+                got = status(
+                    await ask(world, build(route, f"Host: {host.format(p=world.port)}\r\n"))
+                )
                 if got in {400, 403, 421} and route != "rpc":
                     wrong.append((route, host, got))
             for host in BAD_HOSTS:
-                got = status(await ask(world, build(route, f"Host: {host.format(p=world.port)}\r\n")))
+                got = status(
+                    await ask(world, build(route, f"Host: {host.format(p=world.port)}\r\n"))
+                )
                 if got not in {400, 421}:
                     wrong.append((route, host, got))
     assert wrong == []
@@ -121,7 +125,9 @@ async def test_s03_missing_doubled_and_absolute_forms_are_refused(
 
 async def test_s03_an_absolute_target_of_our_own_is_served() -> None:
     async with ServerWorld.open() as world:
-        raw = build("health", f"Host: 127.0.0.1:{world.port}\r\n", f"http://localhost:{world.port}/healthz")
+        raw = build(
+            "health", f"Host: 127.0.0.1:{world.port}\r\n", f"http://localhost:{world.port}/healthz"
+        )
         assert status(await ask(world, raw)) == 200
 
 
@@ -194,7 +200,9 @@ def test_s02_a_reachable_address_needs_an_express_wish(text: str) -> None:
     assert parse_listen(text, insecure_plain_http=True) is not None
 
 
-@pytest.mark.parametrize("text", ["", "4483", "127.0.0.1", "localhost:x", "127.0.0.1:99999", "a.example:1", ":1"])
+@pytest.mark.parametrize(
+    "text", ["", "4483", "127.0.0.1", "localhost:x", "127.0.0.1:99999", "a.example:1", ":1"]
+)
 def test_s02_what_is_no_address_is_refused(text: str) -> None:
     with pytest.raises(HiveError):
         parse_listen(text, insecure_plain_http=True)
@@ -268,7 +276,9 @@ async def test_s09_a_wrong_token_is_refused_before_the_upgrade(header: str) -> N
         line = f"Authorization: {header.format(t=TOKEN)}\r\n"
         raw = f"GET /ws HTTP/1.1\r\nHost: 127.0.0.1:{world.port}\r\n{UPGRADE}{line}\r\n"
         assert status(await ask(world, raw)) == 401
-        doubled = f"GET /ws HTTP/1.1\r\nHost: 127.0.0.1:{world.port}\r\n{UPGRADE}{BEARER}{BEARER}\r\n"
+        doubled = (
+            f"GET /ws HTTP/1.1\r\nHost: 127.0.0.1:{world.port}\r\n{UPGRADE}{BEARER}{BEARER}\r\n"
+        )
         assert status(await ask(world, doubled)) == 401
 
 

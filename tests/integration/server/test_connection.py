@@ -113,7 +113,11 @@ async def test_a_connection_without_any_frame_is_closed() -> None:
 
 
 async def test_before_the_end_everyone_is_told() -> None:
-    async with ServerWorld.open() as world, world.connect() as client, world.connect(tcp=True) as other:
+    async with (
+        ServerWorld.open() as world,
+        world.connect() as client,
+        world.connect(tcp=True) as other,
+    ):
         waiting = await client.send("execution.wait", execution="x_1")
         await client.call("ping")
         stopping = asyncio.get_running_loop().create_task(world.stop())
@@ -152,7 +156,9 @@ async def test_filtered_followers_get_bookmarks_in_silence(monkeypatch: pytest.M
             mark = await client.next("bookmark")
 
 
-async def test_stats_are_sent_while_somebody_follows_system(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_stats_are_sent_while_somebody_follows_system(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(hub_module, "STATS_S", 0.2)
     async with ServerWorld.open() as world, world.connect() as client:
         await client.call("subscribe", streams=["system"])
