@@ -42,8 +42,14 @@ class LocalHandle:
     """A process of this machine. Made by `LocalHost` alone."""
 
     def __init__(
-        self, directory: RunDir, clock: Clock, *, shim_gone: asyncio.Event | None = None
+        self,
+        directory: RunDir,
+        clock: Clock,
+        *,
+        shim_gone: asyncio.Event | None = None,
+        pipes: dict[str, int] | None = None,
     ) -> None:
+        """For a process this daemon has started: when its shim was reaped, and its pipes, held."""
         self._directory = directory
         self._clock = clock
         self._task: asyncio.Task[None] | None = None
@@ -58,9 +64,8 @@ class LocalHandle:
         self._ended = asyncio.Event()
         self._changed = asyncio.Event()
         self._is_closed = False
-        self._was_attached = False
         self._pidfd: int | None = None
-        self._spare: dict[str, int] = {}
+        self._spare = pipes or {}
         self._spools: dict[str, int] = {}
 
     # --- what the port promises
@@ -261,26 +266,16 @@ class LocalHandle:
         self._link = connection
         self._is_stalled = hello.is_stalled
         self._record = self._record or self._directory.read_record()
-        if not self._was_attached:
-            self._open_spares(is_stdin_open=hello.is_stdin_open)
+        if not self._spare:
+            self._spare = self._directory.open_pipes(is_stdin_open=hello.is_stdin_open)
         elif not hello.is_stdin_open:
             self._drop_spare_stdin()
-        self._was_attached = True
+        if self._record is not None and self._pidfd is None:
+            self._pidfd = trees.open_process(self._record.child, self._record.child_start)
         for asked in self._asked.values():
             connection.send(asked.line, asked.data)
         self._changed.set()
         return True
-
-    def _open_spares(self, *, is_stdin_open: bool) -> None:
-        """Hold the pipes and the child, so that nothing is lost with the shim."""
-        if self._record is not None and self._pidfd is None:
-            self._pidfd = trees.open_process(self._record.child, self._record.child_start)
-        for name, flags in (("out", os.O_RDWR), ("err", os.O_RDWR), ("in", os.O_WRONLY)):
-            if name == "in" and not is_stdin_open:
-                continue
-            path = self._directory.file(shim.FIFOS[name])
-            with suppress(OSError):  # gone already: it has ended
-                self._spare[name] = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
 
     def _drop_spare_stdin(self) -> None:
         fd = self._spare.pop("in", None)

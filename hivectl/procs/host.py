@@ -64,20 +64,29 @@ class LocalHost:
         self._open()
         directory = RunDir(self._runs_dir, process)
         try:
-            pid, report = await asyncio.to_thread(self._spawn, directory, launch)
+            pid, report, pipes = await asyncio.to_thread(self._spawn, directory, launch)
         except OSError as error:
+            await self._clear(directory)
             raise rundir.start_error("shim", error.errno or 0, launch) from error
         gone = self._reaper.watch(pid)
         failpoint.hit("shim_forked")
-        said = (await self._hear(pid, report)).split()
-        if said[:1] != ["ok"]:
-            await gone.wait()
-            if directory.read_record() is None:
-                raise await self._failed(directory, said, launch)
-            # it died after it had let its child go: the child is real, and cared for from here
-        return await self._follow(LocalHandle(directory, self._clock, shim_gone=gone))
+        handle = LocalHandle(directory, self._clock, shim_gone=gone, pipes=pipes)
+        try:
+            said = (await self._hear(pid, report)).split()
+            if said[:1] != ["ok"]:
+                await gone.wait()
+                await self._check_started(directory, said, launch)
+            return await self._follow(handle)
+        except BaseException:
+            handle.release()
+            raise
 
-    async def _failed(self, directory: RunDir, said: list[str], launch: Launch) -> HiveError:
+    async def _check_started(self, directory: RunDir, said: list[str], launch: Launch) -> None:
+        """A shim may die after it has let its child go: such a child is real, and cared for from here.
+
+        Raises HiveError when there is none."""
+        if directory.read_record() is not None:
+            return
         match said:
             case ["fail", stage, code]:
                 error = rundir.start_error(stage, int(code), launch)
@@ -87,14 +96,26 @@ class LocalHost:
                     "the shim did not start its child",
                     details={"reason": "shim", "log": directory.tail_of_log()},
                 )
-        with suppress(OSError):
-            await asyncio.to_thread(directory.remove)
-        return error
+        await self._clear(directory)
+        raise error
 
-    def _spawn(self, directory: RunDir, launch: Launch) -> tuple[int, int]:
+    async def _clear(self, directory: RunDir) -> None:
+        """Remove what a failed start left; what cannot be removed now is never taken for a process."""
+        if directory.read_record() is None:
+            with suppress(OSError, HiveError):
+                await asyncio.to_thread(directory.remove)
+
+    def _spawn(self, directory: RunDir, launch: Launch) -> tuple[int, int, dict[str, int]]:
+        """(the shim's pid, where it reports, the child's pipes)."""
         lock = directory.prepare(launch, self._times, self._child_umask)
         try:
-            return directory.spawn(lock, self._failpoints)
+            pipes = directory.make_pipes()
+            try:
+                return *directory.spawn(lock, self._failpoints), pipes
+            except BaseException:
+                for fd in pipes.values():
+                    os.close(fd)
+                raise
         finally:
             os.close(lock)
 

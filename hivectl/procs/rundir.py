@@ -142,6 +142,37 @@ class RunDir:
             raise ValueError("an argument, a variable or the directory holds a NUL")
         return shim.pack_launch(argv, pairs, cwd, umask)
 
+    def make_pipes(self) -> dict[str, int]:
+        """Make the FIFOs and hold them from before the start, so that nothing is lost with the shim.
+
+        Of stdin a write end only: with a read end of ours a child that is gone would not be noticed.
+        Raises OSError."""
+        held: dict[str, int] = {}
+        try:
+            for name, file in shim.FIFOS.items():
+                path = self.file(file)
+                os.mkfifo(path, 0o600)
+                held[name] = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+            both, path = held["in"], self.file(shim.FIFOS["in"])
+            held["in"] = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            os.close(both)
+        except BaseException:
+            for fd in held.values():
+                os.close(fd)
+            raise
+        return held
+
+    def open_pipes(self, *, is_stdin_open: bool) -> dict[str, int]:
+        """The same for a child that runs already; without what is gone."""
+        held: dict[str, int] = {}
+        for name, flags in (("out", os.O_RDWR), ("err", os.O_RDWR), ("in", os.O_WRONLY)):
+            if name == "in" and not is_stdin_open:
+                continue
+            with suppress(OSError):
+                path = self.file(shim.FIFOS[name])
+                held[name] = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
+        return held
+
     def spawn(self, lock: int, failpoints: str) -> tuple[int, int]:
         """Start the shim with the lock; (its pid, where it reports). Raises OSError."""
         report_r, report_w = os.pipe()

@@ -1198,7 +1198,8 @@ def set_signals() -> None:
 def open_fifos() -> tuple[dict[str, int], list[int]]:
     """(our ends, the child's stdin, stdout, stderr). Ours never block; the child's do."""
     for name in FIFOS.values():
-        os.mkfifo(name, 0o600)
+        if not os.path.exists(name):  # the daemon has made them, to hold them from the start
+            os.mkfifo(name, 0o600)
     ours, theirs = {}, []
     for key, name in FIFOS.items():
         first = os.open(name, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -1303,7 +1304,9 @@ def listen() -> _socket.socket:
     """The socket, private from its first moment. Bound by a bare name: no path is too long."""
     listener = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
     listener.setblocking(False)
+    old = os.umask(0o177)
     listener.bind(SOCKET)
+    os.umask(old)
     listener.listen(8)
     return listener
 

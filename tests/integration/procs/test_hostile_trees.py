@@ -21,19 +21,19 @@ NAMES = [name for name in TREES if name != "stay"]
 def holders(held: Path) -> list[int]:
     """Processes that have `held` open."""
     found = []
-    for name in os.listdir("/proc"):
-        if name.isdigit() and int(name) != os.getpid():
+    for process in Path("/proc").iterdir():
+        if process.name.isdigit() and int(process.name) != os.getpid():
             try:
-                links = [os.readlink(f"/proc/{name}/fd/{fd}") for fd in os.listdir(f"/proc/{name}/fd")]
+                links = [fd.readlink() for fd in (process / "fd").iterdir()]
             except OSError:
                 continue
-            if str(held) in links:
-                found.append(int(name))
+            if held in links:
+                found.append(int(process.name))
     return found
 
 
 def can_unshare() -> bool:
-    return subprocess.run(["unshare", "-Urpf", "true"], capture_output=True).returncode == 0
+    return subprocess.run(["unshare", "-Urpf", "true"], check=False).returncode == 0
 
 
 async def one_round(local: LocalWorld, tree: str, number: int, held: Path) -> float:
@@ -55,7 +55,9 @@ async def one_round(local: LocalWorld, tree: str, number: int, held: Path) -> fl
 RUN = "import sys,runpy; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
 
 
-async def many_rounds(local: LocalWorld, tree: str, held: Path, rounds: int, budget_s: float) -> None:
+async def many_rounds(
+    local: LocalWorld, tree: str, held: Path, rounds: int, budget_s: float
+) -> None:
     held.touch()
     if tree == "namespaces" and not can_unshare():
         pytest.skip("unprivileged user namespaces are switched off here")
