@@ -79,10 +79,15 @@ class Daemon:
         if name in VITAL:
             self._control.fail(f"{name}: {error}")
 
+    def _log_broken(self, error: Exception) -> None:
+        _log.critical("committed events cannot be logged", exc_info=error)
+        self._control.fail(f"the log cannot be kept: {error}")
+
     async def start(self) -> None:
         """Recover, then listen."""
         db, notices = await self._open_database(self._settings.places)
         self._db = db
+        db.on_fault = self._log_broken
         publisher = Publisher(self._journal, self._bus, self._nursery)
         self._publisher = publisher
         publisher.attach(db)

@@ -147,12 +147,15 @@ class Engine:
         return accepted
 
     async def kill(self, ids: list[str], *, mode: StopMode, by: str, note: str) -> list[Execution]:
-        """Stop executions; returns when each is gone, with how it ended. Raises PROCESS_NOT_FOUND for one that had ended."""
+        """Stop executions; returns when each is gone, with how it ended.
+
+        Raises PROCESS_NOT_FOUND when the only one named had ended; of several, those are passed over."""
         runners = []
         for id_ in ids:
-            execution = await self.world.db.write(
-                partial(_want_stop, id_=id_, mode=mode, by=by, note=note)
+            stop = partial(
+                _want_stop, id_=id_, mode=mode, by=by, note=note, is_strict=len(ids) == 1
             )
+            execution = await self.world.db.write(stop)
             if (
                 execution.state in LIVE_STATES
                 and (runner := self.runners.get(execution.id)) is not None
@@ -222,9 +225,9 @@ class Engine:
                 changed.set()
 
 
-def _want_stop(tx: Tx, id_: str, **how: Any) -> Execution:
+def _want_stop(tx: Tx, id_: str, *, is_strict: bool, **how: Any) -> Execution:
     execution = work.find(tx, id_)
-    if execution.state in EXECUTION_ENDS:
+    if execution.state in EXECUTION_ENDS and is_strict:
         raise HiveError(
             "PROCESS_NOT_FOUND",
             f"Execution {execution.id} has ended already ({execution.state}).",

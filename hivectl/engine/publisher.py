@@ -169,9 +169,8 @@ class Publisher:
     async def _retry(self, stream: str) -> None:
         while stream in self._held:
             await asyncio.sleep(RETRY_S)
-            drafts = self._held[stream]
-            if self._write(stream, drafts):
-                # What was added to the list meanwhile was written with it: the list is the same object.
+            drafts = self._held.get(stream)
+            if drafts is not None and self._write(stream, drafts):
                 del self._held[stream]
         _log.info("log is written again", extra={"stream": stream})
         if not self._held:

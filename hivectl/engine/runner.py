@@ -126,6 +126,8 @@ class Runner:
     async def deliver(self, approval: Approval) -> None:
         """Let Claude hear a decision that is stored already."""
         failpoint.hit("decision_after_commit")
+        if self._conversation is None:
+            return  # still being adopted: it will write every answer that may not have arrived
         execution = await self._w.db.write(lambda tx: work.find(tx, self.id))
         if execution.state is not ExecutionState.WAITING:
             await self._restore_clock(execution)
@@ -285,9 +287,12 @@ class Runner:
         self._outgoing.extend((frame, data, None) for frame, data in self._conversation.opening())
         for approval in await self._w.db.write(lambda tx: people.undelivered(tx, self.id)):
             self._send_answer(approval)
-        if self._is_adopting and execution.state is ExecutionState.RUNNING:
-            await self._handle.set_deadline(self._time_left(execution))
-        self._is_clock_lifted = execution.state is ExecutionState.WAITING
+        if self._is_adopting:
+            # Read anew: somebody may have answered since. The flag and the state agree from here on.
+            self._execution = execution = await self._commit(lambda tx: work.find(tx, self.id))
+            self._is_clock_lifted = execution.state is ExecutionState.WAITING
+            if not self._is_clock_lifted:
+                await self._handle.set_deadline(self._time_left(execution))
         self._kick_writer()
 
     # --- output -------------------------------------------------------------------------------------

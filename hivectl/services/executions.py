@@ -25,6 +25,7 @@ from hivectl.ports import StopMode
 from hivectl.services.house import Handler, House, page_cursor
 from hivectl.services.projects import OPTION_NAMES, Projects
 from hivectl.services.views import Around, execution_view
+from hivectl.store import projects as project_table
 from hivectl.store import rows, work
 
 HOUR_US = 3_600_000_000
@@ -67,7 +68,7 @@ class Executions:
         self._check_prompt(p.prompt, project)
         session = await self._check_session(p.session, project)
         options = self._merge(p.options, project)
-        await asyncio.to_thread(self._check_directory, project)
+        await self._check_directory(project)
         body = msgspec.json.encode([project.id, p.prompt, session, p.fork, options, p.priority])
         wish = work.Wish(
             order=make_id("o"),
@@ -172,9 +173,15 @@ class Executions:
             )
         return real
 
-    def _check_directory(self, project: Project) -> None:
-        directory.check_identity(project)
-        directory.is_trusted(project)
+    async def _check_directory(self, project: Project) -> None:
+        """Refuse early what the runner would refuse later; a path that is gone puts the project in error."""
+        try:
+            await asyncio.to_thread(directory.check_identity, project)
+        except HiveError as exc:
+            message = exc.message
+            await self._h.db.write(lambda tx: project_table.set_error(tx, project.id, message))
+            raise
+        await asyncio.to_thread(directory.is_trusted, project)
 
     def _prompt_message(self, wish: work.Wish) -> dict[str, Any]:
         raw = {

@@ -136,6 +136,8 @@ class Database:
         self._reader: aiosqlite.Connection | None = None
         self._is_closed = False
         self.on_commit: OnCommit = lambda _companion, _events: None
+        self.on_fault: Callable[[Exception], None] = _raise
+        """Hears of an `on_commit` that failed; the daemon must not go on then."""
         self.commits = 0
 
     @classmethod
@@ -257,7 +259,11 @@ class Database:
     def _settle(self, batch: Sequence[_Op[Any]]) -> None:
         for op in batch:
             if op.error is None and (op.events or op.companion is not None):
-                self.on_commit(op.companion, op.events)
+                try:
+                    self.on_commit(op.companion, op.events)
+                except Exception as exc:  # noqa: BLE001
+                    # Committed and not in the log: later events must not overtake it. The next start completes it.
+                    self.on_fault(exc)
         for op in batch:
             if op.future.done():
                 continue
@@ -265,6 +271,10 @@ class Database:
                 op.future.set_exception(op.error)
             else:
                 op.future.set_result(op.result)
+
+
+def _raise(exc: Exception) -> None:
+    raise exc
 
 
 class DatabaseDamaged(Exception):  # noqa: N818  it says what is found
