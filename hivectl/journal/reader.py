@@ -128,6 +128,7 @@ def _all_lines(log: StreamLog, seq: int, last: int) -> list[bytes]:
 
 def _decode(lines: list[bytes]) -> list[Record]:
     try:
+        b"".join(lines).decode()  # the decoder does not look at the characters of what it skips
         return [record.decode_record(line) for line in lines]
     except ValueError:
         return [record.decode_record(line) for line in lines if record.is_record(line)]

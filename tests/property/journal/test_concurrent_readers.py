@@ -28,7 +28,7 @@ class Follower(threading.Thread):
         try:
             while not self.is_over.is_set() or self.position < self.log.last_seq:
                 self.step()
-        except BaseException as exc:  # told to the test
+        except BaseException as exc:  # noqa: BLE001  told to the test
             self.error = exc
 
     def step(self) -> None:

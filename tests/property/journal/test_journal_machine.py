@@ -213,7 +213,7 @@ class JournalMachine(RuleBasedStateMachine):
 
 class TestJournalAgreesWithAList(JournalMachine.TestCase):
     settings = settings(
-        max_examples=100,
+        max_examples=40,
         stateful_step_count=30,
         deadline=None,
         suppress_health_check=[HealthCheck.too_slow],
