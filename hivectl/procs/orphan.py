@@ -39,6 +39,7 @@ class Strays:
         self.is_ended = pidfd is None
         self.is_alone = False
         self.swept = 0
+        self._killed: set[trees.Named] = set()
         self.denied: set[int] = set()
         self._gone_at: float | None = None
         self._began: float | None = None
@@ -85,8 +86,9 @@ class Strays:
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
         found = trees.find_marked(self._mark) - {self._record.child}
         killed, denied = trees.kill_all(found, self._mark, below=below)
-        self.swept += killed
-        self.denied = set(range(denied))
+        self._killed |= killed
+        self.swept = len(self._killed)
+        self.denied = {pid for pid, _ in denied}
         self._empty = 0 if killed else self._empty + 1
         if now - self._began >= SWEEP_LIMIT_S:
             return True

@@ -111,11 +111,18 @@ def open_process(pid: int, started: str) -> int | None:
     return None
 
 
-def kill_all(pids: Iterable[int], mark: str, *, below: Iterable[int] = ()) -> tuple[int, int]:
+Named = tuple[int, str]
+"""A pid and its start time: one process for ever."""
+
+
+def kill_all(
+    pids: Iterable[int], mark: str, *, below: Iterable[int] = ()
+) -> tuple[set[Named], set[Named]]:
     """SIGKILL to each of `pids` that still carries the mark and each of `below` that is still the same.
 
-    Returns how many were signalled and how many belong to another user."""
-    killed = denied = 0
+    Returns who was signalled and who belongs to another user."""
+    killed: set[Named] = set()
+    denied: set[Named] = set()
     trusted = set(below)
     for pid in {*pids, *trusted}:
         started = shim.process_start(pid)
@@ -129,9 +136,9 @@ def kill_all(pids: Iterable[int], mark: str, *, below: Iterable[int] = ()) -> tu
                 signal.pidfd_send_signal(fd, signal.SIGKILL)
             else:
                 os.kill(pid, signal.SIGKILL)
-            killed += 1
+            killed.add((pid, started))
         except PermissionError:
-            denied += 1
+            denied.add((pid, started))
         except ProcessLookupError:
             pass
         finally:
