@@ -163,8 +163,11 @@ class Bus:
         return end
 
     def streams(self) -> list[str]:
-        """All home streams."""
-        return sorted({*self._journal.streams(), *self._seen})
+        """All home streams; those that were removed from the journal meanwhile are forgotten."""
+        names = self._journal.streams()
+        for gone in self._seen.keys() - set(names):
+            self.forget(gone)
+        return names
 
     def opened(self) -> list[str]:
         """Home streams that were looked at or appended to since the start; cheap."""

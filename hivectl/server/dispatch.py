@@ -62,7 +62,7 @@ class Dispatcher:
         """The result of the method; `local` are a connection's own bindings, tried first.
 
         Raises HiveError; never anything else but CancelledError."""
-        outcome = "INTERNAL"
+        outcome = "cancelled"
         try:
             result = await self._call(caller, method, params, local or {})
             outcome = "ok"
@@ -71,6 +71,7 @@ class Dispatcher:
             raise
         except Exception as exc:
             # The last line of defence: one faulty request must not take the connection along.
+            outcome = "INTERNAL"
             raise report_bug(exc, method.name, caller) from exc
         finally:
             if method.changes and self._audit is not None:

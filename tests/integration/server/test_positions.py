@@ -118,7 +118,6 @@ async def test_a_stream_that_is_removed_ends_for_its_followers() -> None:
         world.append(A, 2)
         await client.events(2)
         world.journal.remove(A)
-        world.bus.forget(A)
         world.append(B, 1)
         assert (await client.events(1))[0]["stream"] == B
         async with world.connect() as another:

@@ -1,0 +1,97 @@
+"""From request to answer, without a socket."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from hivectl.model.access import PERSON_SCOPES, Caller, Scope
+from hivectl.model.errors import HiveError
+from hivectl.protocol.methods import METHODS
+from hivectl.server.dispatch import Dispatcher, parse_params
+
+ME = Caller(actor="user:me", scopes=PERSON_SCOPES, request="r_1")
+
+
+async def echo(_caller: Caller, params: Any) -> Any:
+    return params
+
+
+async def test_parameters_arrive_as_their_model() -> None:
+    dispatcher = Dispatcher({"execute": echo})
+    got = await dispatcher.dispatch(ME, METHODS["execute"], {"project": "web", "prompt": "p"})
+    assert (got.project, got.session) == ("web", "current")
+
+
+def test_bindings_without_a_row_are_refused() -> None:
+    with pytest.raises(ValueError, match="project.fly"):
+        Dispatcher({"project.fly": echo})
+
+
+async def test_a_scope_that_is_missing_is_named() -> None:
+    reader = Caller(actor="user:me", scopes=frozenset({Scope.READ}))
+    with pytest.raises(HiveError) as caught:
+        await Dispatcher({"execute": echo}).dispatch(reader, METHODS["execute"], {})
+    assert (caught.value.code, caught.value.details) == ("FORBIDDEN", {"scope": "execute"})
+
+
+async def test_local_bindings_come_first() -> None:
+    async def local(_caller: Caller, _params: Any) -> str:
+        return "local"
+
+    dispatcher = Dispatcher({"ping": echo})
+    assert await dispatcher.dispatch(ME, METHODS["ping"], {}, {"ping": local}) == "local"
+
+
+async def test_a_failing_audit_does_not_undo_the_answer(caplog: pytest.LogCaptureFixture) -> None:
+    async def audit(*_what: Any) -> None:
+        raise OSError("disk")
+
+    dispatcher = Dispatcher({"kill": echo}, audit=audit)
+    assert await dispatcher.dispatch(ME, METHODS["kill"], {"execution": "x_1"})
+    assert "audit entry" in caplog.text
+
+
+async def test_what_is_cancelled_is_audited_too() -> None:
+    noted: list[str] = []
+
+    async def audit(_caller: Caller, method: str, target: str, outcome: str) -> None:
+        noted.append(f"{method} {target} {outcome}")
+
+    async def never(_caller: Caller, _params: Any) -> None:
+        await asyncio.Event().wait()
+
+    dispatcher = Dispatcher({"kill": never}, audit=audit)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await dispatcher.dispatch(ME, METHODS["kill"], {"execution": "x_1"})
+    assert noted == ["kill x_1 cancelled"]
+
+
+@pytest.mark.parametrize(
+    ("method", "params", "pointers"),
+    [
+        ("execute", {}, {"/project", "/prompt"}),
+        ("execute", {"project": 1, "prompt": "p"}, {"/project"}),
+        ("execute", {"project": "w", "prompt": "p", "options": {"env": {}}}, {"/options/env"}),
+        ("subscribe", {"streams": ["*"], "since": {"epoch": "e"}}, {"/since/seq"}),
+        ("subscribe", {"streams": [7]}, {"/streams/0"}),
+        ("kill", {}, {""}),
+        ("project.create", {"path": "/a", "env": {"a/b": "x"}}, {"/env/a~1b"}),
+    ],
+)
+def test_each_wrong_parameter_is_pointed_at(
+    method: str, params: dict[str, Any], pointers: set[str]
+) -> None:
+    with pytest.raises(HiveError) as caught:
+        parse_params(METHODS[method], params)
+    found = {error["pointer"] for error in caught.value.details["errors"]}
+    assert pointers <= found
+
+
+def test_what_was_sent_is_not_repeated_in_the_error() -> None:
+    with pytest.raises(HiveError) as caught:
+        parse_params(METHODS["auth"], {"token": ["hive_secret"], "client": "hive_secret"})
+    assert "hive_secret" not in str(caught.value) + repr(caught.value.details)
