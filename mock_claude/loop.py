@@ -292,7 +292,9 @@ def _answer_deferred(cli: Cli) -> None:
 
 def _mind_background(cli: Cli) -> None:
     def is_something_to_do() -> bool:
-        return bool(cli.queue or cli.deferred) or any(t.is_over() for t in cli.background)
+        return bool(cli.queue or cli.deferred or not cli.background) or any(
+            task.is_over() for task in cli.background
+        )
 
     cli.wait(1.0, is_something_to_do)
     for task in list(cli.background):

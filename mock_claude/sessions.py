@@ -84,6 +84,7 @@ class Session:
         self._open_calls: list[str] = []
         self._ends_with_user = False
         self._inherited: list[Json] = []
+        self._fd = -1
 
     def load(self, path: str, *, until: str = "", is_fork: bool = False) -> None:
         """Remember a stored conversation, up to an assistant message if one is named."""
@@ -178,11 +179,9 @@ class Session:
         waiting, self._inherited = [*self._inherited, line], []
         text = "".join(json.dumps(item, ensure_ascii=True) + "\n" for item in waiting)
         try:
-            os.makedirs(os.path.dirname(self.path), mode=0o700, exist_ok=True)
-            fd = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-            try:
-                os.write(fd, text.encode())
-            finally:
-                os.close(fd)
+            if self._fd < 0:
+                os.makedirs(os.path.dirname(self.path), mode=0o700, exist_ok=True)
+                self._fd = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+            os.write(self._fd, text.encode())
         except OSError:
             self.is_kept = False

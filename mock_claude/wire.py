@@ -43,7 +43,11 @@ class Wire:
         self._is_reader_gone = False
         self._in = bytearray()
         self._scanned = 0
+        self._room = select.poll()
+        self._room.register(STDOUT, select.POLLOUT)
+        self._news = select.poll()
         self._wake_read, wake_write = os.pipe()
+        self._news.register(self._wake_read, select.POLLIN)
         os.set_blocking(self._wake_read, False)
         os.set_blocking(wake_write, False)
         signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
@@ -64,6 +68,7 @@ class Wire:
         """Read stdin from now on; each complete line goes to `on_line` during `pump`."""
         self.on_line = on_line
         self.is_eof = False
+        self._news.register(STDIN, select.POLLIN)
 
     def send(self, data: bytes) -> None:
         """Queue bytes for stdout and write what the reader takes now."""
@@ -75,25 +80,23 @@ class Wire:
     def flush(self, limit_s: float | None = None) -> None:
         """Write everything; give up after `limit_s` seconds."""
         deadline = None if limit_s is None else machine.now() + limit_s
-        poller = select.poll()
-        poller.register(STDOUT, select.POLLOUT)
         while self._out:
             left = None if deadline is None else deadline - machine.now()
             if left is not None and left <= 0:
                 return
-            poller.poll(None if left is None else left * 1000)
+            self._room.poll(None if left is None else left * 1000)
             self._write()
 
     def pump(self, timeout_s: float | None) -> None:
         """Wait once for input, room in stdout or a signal, at most so long, and handle it."""
-        poller = select.poll()
-        poller.register(self._wake_read, select.POLLIN)
-        if not self.is_eof:
-            poller.register(STDIN, select.POLLIN)
-        if self._out:
-            poller.register(STDOUT, select.POLLOUT)
+        is_full = bool(self._out)
+        if is_full:
+            self._news.register(STDOUT, select.POLLOUT)
         wait_ms = None if timeout_s is None else max(0.0, timeout_s * 1000)
-        for fd, _mask in poller.poll(wait_ms):
+        ready = self._news.poll(wait_ms)
+        if is_full:
+            self._news.unregister(STDOUT)
+        for fd, _mask in ready:
             if fd == STDIN:
                 self._read()
             elif fd == STDOUT:
@@ -108,6 +111,7 @@ class Wire:
             data = b""
         if not data:
             self.is_eof = True
+            self._news.unregister(STDIN)
             if self._in:  # a last line without its newline still counts
                 data = b"\n"
         self._in += data
@@ -126,13 +130,11 @@ class Wire:
             self.on_line(line)
 
     def _write(self) -> None:
-        poller = select.poll()
-        poller.register(STDOUT, select.POLLOUT)
         while self._out:
             if self._is_reader_gone:
                 self._out.clear()
                 return
-            if not poller.poll(0):
+            if not self._room.poll(0):
                 return
             try:
                 count = os.write(STDOUT, self._out[:CHUNK])

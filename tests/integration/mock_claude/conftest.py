@@ -259,6 +259,10 @@ class Probe:
             if self.mark in line and "mock_claude" not in line
         ]
 
+    def is_gone(self):
+        """Fail unless no process carries the mark any more; dying may take a moment."""
+        wait_for(lambda: self.pids() == [], 5)
+
     def end(self):
         for pid in self.pids():
             try:

@@ -355,7 +355,7 @@ def test_an_interrupted_tool_looks_as_recorded(desk, eventually, probe):
     running.control("interrupt")
     running.until("result")
     compare(name, running.events, running.finish())
-    assert probe.pids() == []
+    probe.is_gone()
 
 
 def test_compaction_looks_as_recorded(desk):
@@ -442,7 +442,7 @@ def test_a_signal_ends_the_run_as_recorded(desk, eventually, probe, name):
         eventually(probe.pids)
     running.signal(SIGNALS[name])
     compare(name, running.events, running.finish())
-    assert probe.pids() == []
+    probe.is_gone()
 
 
 def test_sigterm_between_turns_stops_background_work_as_recorded(desk, eventually, probe):
@@ -452,7 +452,7 @@ def test_sigterm_between_turns_stops_background_work_as_recorded(desk, eventuall
     eventually(probe.pids)
     running.signal(signal.SIGTERM)
     compare(name, running.events, running.finish())
-    assert probe.pids() == []
+    probe.is_gone()
 
 
 def test_sigkill_leaves_the_command_behind_as_recorded(desk, eventually, probe):

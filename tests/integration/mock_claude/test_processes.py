@@ -84,7 +84,7 @@ def test_each_command_runs_in_a_session_of_its_own(desk, eventually, probe):
     assert os.getsid(running.pid) not in sessions
     running.control("interrupt")
     assert running.until("result")["is_error"]
-    assert probe.pids() == []
+    probe.is_gone()
 
 
 def test_what_a_command_detaches_survives_a_normal_end(desk, eventually, probe):
@@ -100,7 +100,7 @@ def test_background_work_ends_with_the_process(desk, eventually, probe):
     eventually(probe.pids)
     running.signal(signal.SIGINT)
     assert running.finish() == 0
-    assert probe.pids() == []
+    probe.is_gone()
 
 
 def test_stop_task_ends_a_background_command(desk, eventually, probe):
@@ -111,7 +111,7 @@ def test_stop_task_ends_a_background_command(desk, eventually, probe):
     running.control("stop_task", task_id=task)
     assert running.until("control_response")["response"]["subtype"] == "success"
     assert running.finish() == 0
-    assert probe.pids() == []
+    probe.is_gone()
 
 
 def test_a_reader_that_went_away_is_not_noticed(desk):
