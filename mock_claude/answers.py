@@ -90,6 +90,8 @@ def perform(turn: "Turn", script: Script) -> None:
     elif turn.needs_answer:
         turn.speech.text(default_text(turn, script), 0)
         turn.needs_answer = False
+    if machine.env("CLAUDE_CODE_OAUTH_TOKEN") and not turn.cli.has_told_limit:
+        _tell_limit(turn, failures.limit_info("allowed", 0))  # once for a subscription login
 
 
 def default_text(turn: "Turn", script: Script) -> str:
@@ -194,6 +196,7 @@ def _near_limit(turn: "Turn", script: Script, step: Json) -> None:
 
 def _tell_limit(turn: "Turn", info: Json) -> None:
     cli = turn.cli
+    cli.has_told_limit = True
     event = {"type": "rate_limit_event", "rate_limit_info": info}
     cli.emit({**event, "uuid": cli.ids.uuid(), "session_id": cli.session.id})
 

@@ -85,6 +85,7 @@ class Cli:
 
     is_recorded = False
     has_host_servers = False
+    has_told_limit = False
     redirected_to = ""  # a base URL that came from a settings file
     interrupt_is_ignored = False
     eof_is_ignored = False

@@ -137,6 +137,17 @@ def test_cost_and_model_can_be_chosen(desk):
     assert list(result["modelUsage"]) == ["claude-haiku-5-5"]
 
 
+def test_a_subscription_login_is_told_its_limit_once(desk):
+    running = desk.talk(CLAUDE_CODE_OAUTH_TOKEN="not-a-token", ANTHROPIC_API_KEY=None)
+    for _turn in range(2):
+        running.user("Hello")
+        running.until("result")
+    running.finish()
+    limits = [e["rate_limit_info"] for e in running.events if e["type"] == "rate_limit_event"]
+    assert limits == [{"status": "allowed", "isUsingOverage": False}]
+    assert running.events[0]["model"] == "claude-sonnet-5-5"
+
+
 def test_an_unknown_model_is_refused_by_the_api(desk):
     running = desk.ask("Hello", "--model", "no-such-model")
     assert (running.exit_code, running.result()["api_error_status"]) == (1, 404)
