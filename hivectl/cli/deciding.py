@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from hivectl.cli import asking
+from hivectl.cli import asking, views
 from hivectl.cli.sanitize import one_line
 from hivectl.cli.session import Session
 from hivectl.model.errors import HiveError
@@ -96,5 +96,5 @@ def print_decided(hive: Session, done: list[Mapping[str, Any]]) -> None:
         case _:
             for item in done:
                 word = "allowed" if item["decision"] == "allow" else "denied"
-                what = one_line(f"{item['tool']} {item.get('summary') or ''}").strip()
+                what = one_line(f"{item['tool']}  {views.what(item)}").strip()
                 hive.screen.result(f"{word}  {item['id']}  {what}")

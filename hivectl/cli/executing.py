@@ -58,7 +58,7 @@ async def execute(
         is_quiet=_is_quiet(hive),
         has_partials=partials,
         waits_for_people=waits_for_people,
-        transcript=Transcript(verbose=hive.options.verbose, has_prompts=False),
+        transcript=Transcript(verbose=hive.options.verbose, has_prompts=False, has_ends=False),
     )
     return await _finish(hive, client, watch)
 
@@ -75,7 +75,7 @@ async def attach(
     execution = found["execution"]
     if not _is_quiet(hive):
         hive.screen.note(("dim", f"{execution} in {found['project_name']}, {views.state(found)}"))
-    transcript = Transcript(verbose=hive.options.verbose, has_prompts=True)
+    transcript = Transcript(verbose=hive.options.verbose, has_ends=False)
     watch = follow.Watch(
         session=hive,
         client=client,

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from hivectl.cli import asking
+from hivectl.cli import asking, views
 from hivectl.cli.transcript import Line, Piece, Progress, Shown, Transcript
 from hivectl.client.subscription import Notice
 from hivectl.kit.aio import Nursery
@@ -52,11 +52,14 @@ class Watch:
     is_quiet: bool = False
     has_partials: bool = False
     waits_for_people: bool = True
-    transcript: Transcript = field(default_factory=lambda: Transcript(has_prompts=False))
+    transcript: Transcript = field(
+        default_factory=lambda: Transcript(has_prompts=False, has_ends=False)
+    )
     _end: End = End.ENDED
     _open: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     _asking: tuple[str, asyncio.Task[Any]] | None = None
     _asker: asyncio.Task[Any] | None = None
+    _decided_here: set[str] = field(default_factory=set)
     _retry: str = ""
     _state: str = "pending"
     _is_cancelling: bool = False
@@ -201,7 +204,7 @@ class Watch:
             if self._asker is None or self._asker.done():
                 self._asker = self._nursery.start(self._ask_all(), name="questions")
             return
-        what = approval.get("summary") or approval.get("description") or ""
+        what = views.what(approval)
         screen.note(("ask", f"Claude wants {approval['tool']}"), ("", f"  {what}"), cut=True)
         screen.note(
             ("", f"  hivectl approve {approval['id']}   or   hivectl deny {approval['id']}")
@@ -228,6 +231,7 @@ class Watch:
         if decision is None:
             screen.note(("dim", f"  left open: hivectl approve {approval['id']}"))
             return
+        self._decided_here.add(approval["id"])
         try:
             await self.client.call(
                 "approval.decide", id=approval["id"], version=approval["version"], **decision
@@ -238,6 +242,8 @@ class Watch:
     def _take_back(self, approval: Mapping[str, Any]) -> None:
         name = str(approval.get("id"))
         self._open.pop(name, None)
+        if name in self._decided_here:
+            return
         if self._asking is not None and self._asking[0] == name and not self._asking[1].done():
             self._asking[1].cancel()
             self.session.screen.note(("dim", "\n  (answered elsewhere)"))

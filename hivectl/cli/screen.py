@@ -163,8 +163,9 @@ class Screen:
 
 
 def one_line_keeping_ends(text: str) -> str:
-    """On one line, with a leading or trailing space where there was one."""
+    """On one line, with the spaces it began with and one at the end where there was one."""
     clean = one_line(text)
     if not clean:
         return " " if text else ""
-    return (" " if text[0].isspace() else "") + clean + (" " if text[-1].isspace() else "")
+    before = len(text) - len(text.lstrip(" "))
+    return " " * before + clean + (" " if text[-1].isspace() else "")

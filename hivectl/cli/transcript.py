@@ -28,6 +28,7 @@ _MAIN_FIELD = {
     "Task": "description",
     "Agent": "description",
     "Skill": "skill",
+    "ExitPlanMode": "plan",
 }
 _SUMMARY_CHARS = 400
 
@@ -69,7 +70,9 @@ class Transcript:
 
     verbose: int = 0
     has_prompts: bool = True
-    """Whether prompts and states are shown: in logs and tail, not while one's own prompt runs."""
+    """Whether prompts are shown: in logs and tail, not while one's own prompt runs."""
+    has_ends: bool = True
+    """Whether the end is shown; where a footer follows it is not."""
     _tools: dict[str, str] = field(default_factory=dict)
     _streamed: str = ""
 
@@ -96,7 +99,7 @@ class Transcript:
                 return self._state(data)
             case "execution.created" if self.has_prompts:
                 return []
-            case "execution.ended" if self.has_prompts:
+            case "execution.ended" if self.has_ends:
                 return [ended(data)]
             case "session.reset":
                 return [line(("dim", "session  the next prompt starts a fresh conversation"))]
@@ -222,6 +225,10 @@ class Transcript:
 
 def summary(tool: str, given: Mapping[str, Any]) -> str:
     """A tool call in a few words: the field that matters, else its input."""
+    questions = given.get("questions")
+    if tool == "AskUserQuestion" and isinstance(questions, list):
+        asked = [str(q.get("question", "")) for q in questions if isinstance(q, Mapping)]
+        return " / ".join(asked)[:_SUMMARY_CHARS]
     main = given.get(_MAIN_FIELD.get(tool, ""))
     text = main if isinstance(main, str) else _compact(given)
     return text[:_SUMMARY_CHARS]
@@ -264,7 +271,7 @@ def _figures(item: Mapping[str, Any]) -> list[str]:
 
 
 def _asked(data: Mapping[str, Any]) -> Line:
-    what = data.get("summary") or data.get("description") or ""
+    what = views.what(data)
     word = "asks" if data.get("kind") == "question" else "wants"
     return line(
         ("ask", f"? Claude {word} "),

@@ -87,6 +87,12 @@ def tokens(usage: Item | None) -> str:
     return f"{sent:,}/{usage.get('output_tokens', 0):,}"
 
 
+def what(approval: Item) -> str:
+    """What Claude wants or asks, without the tool's name, which stands beside it."""
+    text = str(approval.get("summary") or approval.get("description") or "")
+    return text.removeprefix(f"{approval['tool']}: ")
+
+
 def _lasted(item: Item, now_s: float) -> str:
     if item.get("ended_at"):
         return span(item["duration_ms"] / 1000)
@@ -149,7 +155,7 @@ APPROVALS: Columns = (
     ("AGE", lambda x, now: ago(x["created_at"], now)),
     ("KIND", lambda x, _: x["kind"]),
     ("TOOL", lambda x, _: x["tool"]),
-    ("WHAT", lambda x, _: x.get("summary") or x.get("description")),
+    ("WHAT", lambda x, _: what(x)),
 )
 APPROVALS_WIDE: Columns = (
     *APPROVALS[:5],

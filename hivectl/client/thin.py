@@ -103,14 +103,17 @@ def _length(head: bytes) -> int:
 
 
 def _result(head: bytes, body: bytes) -> Any:
-    if head.split(b" ", 2)[1:2] == [b"404"]:
-        raise NotPlain
     if b"transfer-encoding: chunked" in head.lower():
         body = _joined(body)
     try:
         answer = decode(body.decode())
-    except (ValueError, StopIteration) as exc:
-        raise ConnectionError("the daemon's answer is not JSON") from exc
+        is_answer = isinstance(answer, dict) and ("result" in answer or "error" in answer)
+    except (ValueError, StopIteration):
+        is_answer, answer = False, {}
+    if not is_answer:
+        if head.split(b" ", 2)[1:2] == [b"404"]:
+            raise NotPlain  # a daemon without this route
+        raise ConnectionError("the daemon's answer is no answer")
     if "error" in answer:
         raise Refused(answer["error"])
     return answer["result"]

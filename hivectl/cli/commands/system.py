@@ -23,6 +23,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command("health")(health)
     app.command("doctor")(doctor)
+    app.command("prune")(prune)
     app.command("version")(version)
 
 
@@ -64,6 +65,22 @@ def doctor(ctx: typer.Context) -> None:
     from hivectl.cli import checkup
 
     raise typer.Exit(checkup.run(ctx.obj))
+
+
+def prune(
+    ctx: typer.Context,
+    project: Annotated[str | None, typer.Argument(metavar="[PROJECT]", help="Default: every log.", autocompletion=completing.projects)] = None,
+    older_than: Annotated[str | None, typer.Option("--older-than", metavar="DURATION", help="What is older, such as 30d.")] = None,
+    keep: Annotated[str | None, typer.Option("--keep", metavar="SIZE", help="The oldest beyond this size of each log, such as 1G.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+) -> None:  # fmt: skip
+    """Drop old log segments now.
+
+    Whole segments only; the one that is written to always stays.
+    """
+    from hivectl.cli import pruning
+
+    pruning.run(ctx.obj, project, older_than=older_than, keep=keep, dry_run=dry_run)
 
 
 def version(ctx: typer.Context) -> None:
