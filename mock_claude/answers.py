@@ -100,7 +100,7 @@ def default_text(turn: "Turn", script: Script) -> str:
         return "Done."
     words = script.visible.split()
     head = " ".join(words[:8]) + ("…" if len(words) > 8 else "")
-    text = f'You said: "{head}". ' if words else "You said nothing. "
+    text = f'You said: "{head}". ' if words else "I did as directed. "
     for note in script.attached:
         text += f"Attached: {note}. "
     return text + "I am mock_claude, and all is well."
