@@ -40,6 +40,8 @@ EXIT_LOCK_HELD = 75
 Runs = Literal["keep", "wait", "kill"]
 
 _WANTED_FDS = 65536
+_MACOS_FDS = 10240
+"""The kernel of macOS refuses more, though it calls its hard limit unlimited."""
 _STOP_GRACE_S = 2.0
 """Beyond `daemon.stop_timeout_s`, for the App's own bounded stop to come to its end."""
 _HURRY_S = 1.0
@@ -206,11 +208,12 @@ def take_lock(places: Places) -> int:
 
 def raise_fd_limit() -> int:
     """Allow as many descriptors as the hard limit permits, at most 65536; the limit that now holds."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _WANTED_FDS if hard == resource.RLIM_INFINITY else min(hard, _WANTED_FDS)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        with suppress(ValueError, OSError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    for most in (_WANTED_FDS, _MACOS_FDS):
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = most if hard == resource.RLIM_INFINITY else min(hard, most)
+        if soft != resource.RLIM_INFINITY and soft < wanted:
+            with suppress(ValueError, OSError):
+                resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
@@ -407,7 +410,8 @@ class _Life:
 
     def _reload(self) -> None:
         """SIGHUP: a wrong configuration changes nothing and is only reported."""
-        self._notifier.reloading(int(self._clock.monotonic() * 1_000_000))
+        if self._is_announced:
+            self._notifier.reloading(int(self._clock.monotonic() * 1_000_000))
         try:
             self._settings, now, later = reloaded(self._settings, self._reread())
             logs.set_level(self._settings.text("daemon.log_level"))
@@ -418,7 +422,7 @@ class _Life:
                 _log.warning("settings need a restart", extra={"keys": later})
         except HiveError as exc:
             _log.error("settings refused, the old ones stay", extra={"error": exc.message})
-        if self._app is not None:
+        if self._is_announced and self._app is not None:
             self._notifier.ready(self._app.status())
 
     async def _stop(self, ask: _Ask) -> int:
