@@ -15,7 +15,8 @@ pipe or in a spool; only unreaped direct children are signalled, so a pid cannot
 FIFO or passed descriptors: stdin, stdout and stderr are FIFOs in the run directory. Both ways kept every
 byte when the shim was killed under a living daemon. Only the FIFOs, opened read-write by the child, also
 keep stdout from breaking when daemon and shim die together, and they need no descriptor passing: whoever
-comes back opens them by path. The price: the end of output is no EOF. It is seen by reaping the child.
+comes back opens them by path. The price: the end of output is no EOF (it is seen by reaping the child),
+and a descendant that is kept after the end blocks once it has filled a pipe that nobody reads any more.
 Stdin is opened read-only by the child, else it could never see the end of its input.
 
 Wire (UNIX socket `sock` in the run directory, same user only): lines of text, answered in any order.
@@ -86,6 +87,9 @@ DENIED_WAIT_S = 0.5
 SWEEP_WAIT_S = 30.0
 """How long a sweep waits for killed children that do not die (stuck in the kernel)."""
 SWEEP_SLICE_S = 0.05
+MAX_POLL_MS = 1e9
+"""What poll can take; a deadline further off is looked at again then."""
+FAILPOINTS = ("shim_start", "shim_splice", "shim_exit")
 SWEEP_POLL_S = 0.02
 FULL_ERRORS = frozenset([errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG])
 """Errors of a spool's disk that may pass: wait, lose nothing."""
@@ -210,7 +214,7 @@ def configure_failpoints(text: str) -> None:
         target, _, what = item.strip().partition(":")
         name, _, count = target.partition("@")
         action, _, argument = what.partition("=")
-        if name.startswith("shim_") and name != "shim_forked":
+        if name in FAILPOINTS:
             _strikes[name] = [action, argument, count]
 
 
@@ -1055,7 +1059,7 @@ class Server:
         timeout_ms = None
         if due is not None:
             left = due - time.monotonic()
-            timeout_ms = left * 1000 + 1 if left > 0 else 0.0
+            timeout_ms = min(left * 1000 + 1, MAX_POLL_MS) if left > 0 else 0.0
         for fd, _ in self._poll.poll(timeout_ms):
             if fd == self._wake:
                 os.read(fd, 4096)
