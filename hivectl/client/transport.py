@@ -12,6 +12,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -202,6 +203,9 @@ class _Start:
     def close(self) -> None:
         """Let others have their turn."""
         os.close(self._lock)
+        if self._process is not None and self._process.poll() is None:
+            # A long-lived program may have started it: somebody must take its exit code one day.
+            threading.Thread(target=self._process.wait, daemon=True).start()
 
 
 def _start_unit(settings: Settings) -> bool:
