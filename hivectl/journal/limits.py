@@ -18,7 +18,8 @@ class JournalLimits:
     segment_lines: int = 1_000_000
     """A segment ends before it would hold more records (one batch may hold more)."""
     retention_bytes: int | None = None
-    """Oldest segments of a stream go while it takes more than this on disk; None = keep all."""
+    """Oldest segments of a stream go, whenever one has ended, while it takes more than this on disk;
+    None = keep all."""
     retention_age_s: float | None = None
     """Segments go when their last record is older; None = keep all."""
     sync_interval_s: float = 0.1

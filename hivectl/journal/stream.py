@@ -87,7 +87,9 @@ class StreamLog:
         self._ring_bytes = 0
         self.sizes: dict[int, int]
         """Bytes on disk of each segment but the last, index included."""
-        self.blob_bytes: int
+        self._blob_bytes: int
+        self.freed_blob_bytes = 0
+        """Counted by the upkeep thread alone."""
         self._started: dict[int, int | None] = {}
         self._load()
 
@@ -125,6 +127,11 @@ class StreamLog:
         return old + view.end + index_bytes + self.blob_bytes
 
     @property
+    def blob_bytes(self) -> int:
+        """Bytes of spilled lines on disk."""
+        return self._blob_bytes - self.freed_blob_bytes
+
+    @property
     def disk(self) -> Disk:
         """Where changes go."""
         return self._disk
@@ -140,7 +147,7 @@ class StreamLog:
 
     def _load(self) -> None:
         self._disk.make_dir(self.directory)
-        self.sizes, self.blob_bytes = segment.list_segments(self.directory)
+        self.sizes, self._blob_bytes = segment.list_segments(self.directory)
         firsts = sorted(self.sizes)
         tail = None
         while firsts and tail is None:
@@ -431,7 +438,7 @@ class StreamLog:
     def add_blob(self, fd: int, size: int) -> None:
         """Take over the descriptor of a new blob, to be synced before the lines that name it."""
         self._unsynced_blobs.append(fd)
-        self.blob_bytes += size
+        self._blob_bytes += size
         self._mark_dirty()
 
     async def sync(self) -> None:

@@ -73,7 +73,7 @@ class Upkeep:
         # A blob's number is that of the next record when it was made; one segment of distance makes
         # sure that no line which is still there names it.
         if firsts:
-            log.blob_bytes -= blobs.remove_before(self._disk, log.directory, firsts[-1])
+            log.freed_blob_bytes += blobs.remove_before(self._disk, log.directory, firsts[-1])
 
 
 def _nothing() -> None:
