@@ -41,6 +41,8 @@ async def execute(
     accepted = await client.call("execute", **request)
     if accepted["replayed"]:
         hive.screen.note(("dim", f"this key was used before: {accepted['execution']}"))
+    for text in accepted.get("warnings", []):
+        hive.screen.note(("warn", "note: "), ("", text))
     if detach:
         _print_accepted(hive, accepted)
         return int(ExitCode.OK)

@@ -260,7 +260,7 @@ def _resets_at(error: ErrorFacts | None, limit: LimitFacts | None) -> int | None
 
 def _evidence(result: ResultFacts, error: ErrorFacts | None, stderr_tail: str) -> str:
     said = result.text or "; ".join(result.errors) or (error.text if error else "")
-    said = _one_line(said) or _one_line(stderr_tail) or result.subtype
+    said = _first_line(said) or _one_line(stderr_tail) or result.subtype
     return f": {said.rstrip('.')}" if said else ""
 
 
@@ -316,8 +316,13 @@ def _end_of(ended: ExitFacts) -> str:
     return f"ended with exit code {ended.code}"
 
 
+def _first_line(text: str) -> str:
+    """What Claude itself says of an error, shortened: the reason comes first, then ids and advice."""
+    return next((line.strip() for line in text.splitlines() if line.strip()), "")[:_MESSAGE_MAX]
+
+
 def _one_line(text: str) -> str:
-    """The line that says most, shortened: the last one that names an error, else the last one."""
+    """The line of stderr that says most, shortened: the last one that names an error, else the last."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     named = [line for line in lines if line.lower().startswith("error")]
     return (named or lines or [""])[-1][:_MESSAGE_MAX]

@@ -132,6 +132,8 @@ class Accepted(TypedDict):
     epoch: str
     seq: int
     replayed: bool
+    warnings: list[str]
+    """What of the request will have no effect; sentences for a person."""
 
 
 class Execution(TypedDict):

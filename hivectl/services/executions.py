@@ -102,6 +102,7 @@ class Executions:
             "epoch": epoch,
             "seq": seq,
             "replayed": replayed,
+            "warnings": _warnings(p, session, project),
         }
 
     def _check_prompt(self, prompt: str, project: Project) -> None:
@@ -311,6 +312,26 @@ class Executions:
         if row is None:
             raise HiveError("SESSION_NOT_FOUND", f"There is no session {p.session!r}.")
         return _session_view(row)
+
+
+def _warnings(p: Any, session: str, project: Project) -> list[str]:
+    """What was asked for and will have no effect. Only what this request names: a project's defaults are
+    the same for each of its prompts, and its conversation began with them."""
+    asked = [
+        name
+        for name, value in (
+            ("system_prompt", p.options.system_prompt),
+            ("append_system_prompt", p.options.append_system_prompt),
+        )
+        if value is not None
+    ]
+    is_resumed = session not in ("current", "new") or (session == "current" and project.session)
+    if not asked or not is_resumed:
+        return []
+    return [
+        f"{' and '.join(asked)} will have no effect: Claude keeps the system prompt a conversation began"
+        " with. Begin a new one (session: new) to change it."
+    ]
 
 
 _SESSIONS = "SELECT s.*, p.name AS name, p.session AS current FROM sessions s JOIN projects p ON p.id = s.project"

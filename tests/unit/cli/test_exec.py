@@ -300,6 +300,16 @@ def test_an_end_that_came_before_we_followed_is_found(hive, script):
     assert (ran.code, ran.out) == (0, "Earlier.\n")
 
 
+def test_what_will_have_no_effect_is_said(hive, script):
+    script.on_execute = script.finish
+    first = script.daemon.answers["execute"]
+    warnings = ["append_system_prompt will have no effect"]
+    script.daemon.answers["execute"] = lambda params: {**first(params), "warnings": warnings}
+    ran = hive("exec", "web", "fix it", "--append-system-prompt", "be brief")
+    assert ran.code == 0
+    assert "note: append_system_prompt will have no effect" in plain(ran.err)
+
+
 def test_pending_work_is_shown_with_its_place(hive, script):
     script.on_execute = script.finish
     first = script.daemon.answers["execute"]

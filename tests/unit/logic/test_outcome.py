@@ -182,3 +182,15 @@ def test_the_reset_time_comes_from_the_error_else_from_the_limit_event() -> None
 
 def test_a_long_complaint_is_shortened() -> None:
     assert len(outcome.judge(ended=exit_(1), stderr_tail="x" * 9000).message) < 700
+
+
+def test_of_a_long_error_of_the_api_the_reason_is_shown_and_not_the_ids_below_it() -> None:
+    said = "API Error: safeguards flagged this message.\n\nMessage ID: msg_1"
+    end = outcome.judge(ended=exit_(1), result=bad(text=said, terminal_reason="api_error"))
+    assert end.message.endswith("safeguards flagged this message.")
+    assert "msg_1" not in end.message
+
+
+def test_of_a_long_stderr_the_last_error_is_shown() -> None:
+    end = outcome.judge(ended=exit_(1), stderr_tail="a trace\nError: no such flag\nbye\n")
+    assert "Error: no such flag" in end.message
