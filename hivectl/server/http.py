@@ -79,7 +79,7 @@ class HttpProtocol(HttpToolsProtocol):
             return
         context = self._context
         if context.is_stopping:
-            transport.abort()
+            transport.close()
             return
         self.app_state["arrival"] = Arrival(context=context, gate=self._gate, peer=self._peer)
         if context.callers.is_foreign(self._peer):

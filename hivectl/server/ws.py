@@ -1,4 +1,4 @@
-"""One WebSocket connection: bytes to requests, answers and events to bytes, and every limit on the way.
+"""One WebSocket connection: bytes in and out, and every limit on the way.
 
 The protocol itself is websockets' sans-I/O ServerProtocol; frames of events bypass it, because they are
 encoded once for all receivers. Runs within callbacks of the transport; only requests are tasks.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from typing import Any, cast
 
 from websockets.frames import Frame, Opcode
@@ -19,16 +19,15 @@ from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
 from hivectl.kit.ids import make_id
-from hivectl.model.access import Caller
 from hivectl.model.errors import HiveError
 from hivectl.protocol import frames
-from hivectl.protocol.decode import decode_object
-from hivectl.protocol.methods import METHODS, PROTOCOL_VERSION, SUBPROTOCOL
+from hivectl.protocol.closing import Close
+from hivectl.protocol.methods import PROTOCOL_VERSION, SUBPROTOCOL
 from hivectl.server.context import Arrival
-from hivectl.server.dispatch import parse_params, report_bug
+from hivectl.server.conversation import Conversation
 from hivectl.server.follower import Follower
-from hivectl.server.following import Following, Reply
-from hivectl.server.limits import BEFORE_AUTH_BYTES, CLOSE_GRACE_S, Bucket
+from hivectl.server.following import Following
+from hivectl.server.limits import BEFORE_AUTH_BYTES, CLOSE_GRACE_S
 from hivectl.server.problem import raw_response
 
 _log = logging.getLogger(__name__)
@@ -39,37 +38,9 @@ PATH = b"/ws"
 _MOST_FRAGMENTS = 100_000
 
 
-class Close:
-    """Close codes (see the protocol page)."""
-
-    LEAVING = 1001
-    BINARY = 1003
-    BAD_TEXT = 1007
-    TOO_BIG = 1009
-    BUG = 1011
-    RESTART = 1012
-    BAD_MESSAGE = 4400
-    NOT_AUTHENTICATED = 4401
-    UNKNOWN_PROTOCOL = 4404
-    AUTH_TIMEOUT = 4408
-    RATE_LIMITED = 4429
-    SLOW = 4430
-    NO_PONG = 4431
-    CONNECTION_LIMIT = 4440
-
-
 def _select_subprotocol(_protocol: ServerProtocol, offered: Any) -> Subprotocol | None:
     # None offered means hivectl.v1; others only are let in, to be told by a close code that scripts can read.
     return Subprotocol(SUBPROTOCOL) if SUBPROTOCOL in offered else None
-
-
-def _check_protocol(version: int) -> None:
-    if version != PROTOCOL_VERSION:
-        raise HiveError(
-            "PROTOCOL_MISMATCH",
-            f"This daemon speaks protocol {PROTOCOL_VERSION}.",
-            details={"protocol": [PROTOCOL_VERSION]},
-        )
 
 
 class Socket(asyncio.Protocol):
@@ -91,12 +62,8 @@ class Socket(asyncio.Protocol):
         )
         now = self._clock.monotonic()
         self.id = make_id("c")
-        self._has_credential = self._peer.is_local_socket
-        self._caller: Caller | None = None
-        self._bucket = Bucket(self._limits.messages_per_s, self._limits.messages_burst, now)
         self._message: bytearray | None = None
         self._fragments = 0
-        self._in_flight: dict[frames.RequestId, tuple[asyncio.Task[None], bool]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._follower = Follower(context.hub, self)
         self._following = Following(
@@ -106,6 +73,15 @@ class Socket(asyncio.Protocol):
             presences=context.presences,
             resolve_stream=context.resolve_stream,
         )
+        self._conversation = Conversation(
+            self.id,
+            context=context,
+            peer=self._peer,
+            line=self,
+            bindings=self._following.bindings,
+        )
+        self._sent_all = asyncio.Event()
+        self._sent_all.set()
         self._is_paused = False
         self._is_reading = True
         self._is_over = False
@@ -193,9 +169,8 @@ class Socket(asyncio.Protocol):
         context.hub.unregister(self)
         self._follower.close()
         context.presences.leave_all(self.id)
-        for task, changes in list(self._in_flight.values()):
-            if not changes:
-                task.cancel()
+        self._conversation.end()
+        self._sent_all.set()
         for task in list(self._tasks):
             task.cancel()
         self._peer.close()
@@ -203,6 +178,7 @@ class Socket(asyncio.Protocol):
     def pause_writing(self) -> None:
         """Not everything could be sent."""
         self._is_paused = True
+        self._sent_all.clear()
         self._taken_at = self._clock.monotonic()
         self._follower.pause()
         self._context.hub.nudge(self._taken_at + self._limits.write_stall_s)
@@ -210,6 +186,7 @@ class Socket(asyncio.Protocol):
     def resume_writing(self) -> None:
         """Everything was sent."""
         self._is_paused = False
+        self._sent_all.set()
         if not self._is_reading and not self._transport.is_closing():
             self._is_reading = True
             self._transport.resume_reading()
@@ -232,13 +209,28 @@ class Socket(asyncio.Protocol):
             self._is_reading = False
             self._transport.pause_reading()
 
-    def _send(self, payload: bytes) -> None:
+    def send(self, payload: bytes) -> None:
+        """Send one message."""
         if not self._is_over:
             self.write(frames.text_frame(payload))
 
     def notify(self, method: str, params: dict[str, Any]) -> None:
         """Send a control message."""
-        self._send(frames.encode_notification(method, params))
+        self.send(frames.encode_notification(method, params))
+
+    async def ready(self) -> None:
+        """Wait until what is written beyond the limit was sent."""
+        while self._transport.get_write_buffer_size() > self._limits.held_bytes:
+            self._sent_all.clear()
+            await self._sent_all.wait()
+
+    def become_known(self) -> None:
+        """The peer has said who it is: larger messages, heartbeats, no deadline."""
+        self._context.unauthenticated.discard(self)
+        self._auth_due = math.inf
+        self._ws.max_message_size = self._limits.message_bytes
+        self._next_ping = self._clock.monotonic() + self._limits.heartbeat_s
+        self._context.hub.nudge(self._next_ping)
 
     def start_task(self, work: Coroutine[Any, Any, Any], name: str) -> None:
         """Run something for as long as the connection lives."""
@@ -297,7 +289,7 @@ class Socket(asyncio.Protocol):
             accepted = self._context.callers.accepts_header(headers)
             if accepted is False:
                 return 401, HiveError("UNAUTHENTICATED", "The token is not valid.")
-            self._has_credential = bool(accepted)
+            self._conversation.has_credential = bool(accepted)
         return None
 
     def _refuse(self, status: int, error: HiveError) -> None:
@@ -318,7 +310,7 @@ class Socket(asyncio.Protocol):
         if is_full:
             self.fail(Close.CONNECTION_LIMIT, "too many connections")
             return
-        if not self._has_credential:
+        if not self._conversation.has_credential:
             if len(context.unauthenticated) >= self._limits.unauthenticated:
                 self.fail(Close.AUTH_TIMEOUT, "too many unauthenticated connections")
                 return
@@ -343,12 +335,12 @@ class Socket(asyncio.Protocol):
         if frame.opcode is Opcode.PONG:
             self._on_pong()
         elif frame.opcode is Opcode.PING:
-            self._take_token(None)
+            self._conversation.take_token(None)
         elif frame.opcode is Opcode.BINARY:
             self.fail(Close.BINARY, "send text frames")
         elif frame.opcode is Opcode.TEXT:
             if frame.fin:
-                self._on_message(bytes(frame.data))
+                self._conversation.hear(bytes(frame.data))
             else:
                 self._message, self._fragments = bytearray(frame.data), 1
         elif frame.opcode is Opcode.CONT and self._message is not None:
@@ -358,7 +350,7 @@ class Socket(asyncio.Protocol):
                 self.fail(Close.TOO_BIG, "too many fragments")
             elif frame.fin:
                 data, self._message = bytes(self._message), None
-                self._on_message(data)
+                self._conversation.hear(data)
 
     def _on_pong(self) -> None:
         if self._ping_sent is None:
@@ -380,170 +372,7 @@ class Socket(asyncio.Protocol):
                 "buffered_bytes": self._transport.get_write_buffer_size(),
             }
             now_us = self._clock.now_us()
-            self._send(frames.encode_ephemeral("system", now_us, "connection.health", data))
-
-    def _on_message(self, data: bytes) -> None:
-        if not data.isascii():
-            try:
-                data.decode()
-            except UnicodeDecodeError:
-                self.fail(Close.BAD_TEXT, "text frames must be UTF-8")
-                return
-        try:
-            message = decode_object(data, max_bytes=self._limits.message_bytes)
-        except HiveError as exc:
-            self._send(frames.encode_error(None, exc))
-            if exc.code != "TOO_LARGE":
-                self.fail(Close.BAD_MESSAGE, exc.message)
-            return
-        request_id = frames.id_of(message)
-        if not self._take_token(request_id):
-            return
-        try:
-            self._on_request(frames.parse_request(message))
-        except HiveError as exc:
-            self._send(frames.encode_error(request_id, exc))
-
-    def _take_token(self, request_id: frames.RequestId | None) -> bool:
-        """Whether one more message may come now; otherwise it is refused, or the connection ended."""
-        if self._bucket.take(self._clock.monotonic()):
-            return True
-        if self._bucket.refused > self._limits.messages_burst:
-            self.fail(Close.RATE_LIMITED, "too many messages")
-        else:
-            error = HiveError("RATE_LIMITED", retry_after_ms=self._bucket.wait_ms())
-            self._send(frames.encode_error(request_id, error))
-        return False
-
-    # --- requests --------------------------------------------------------------------------------------------
-
-    def _on_request(self, request: frames.Request) -> None:
-        if request.id is None:
-            self._on_notification(request)
-            return
-        if request.method == "auth":
-            self._on_auth(request.id, request)
-            return
-        if self._caller is None:
-            if request.method == "ping":
-                self._start_request(request.id, request, self._stranger())
-                return
-            error = HiveError("UNAUTHENTICATED", "Say who you are first, with `auth`.")
-            self._send(frames.encode_error(request.id, error))
-            self.fail(Close.NOT_AUTHENTICATED, "not authenticated")
-            return
-        self._start_request(request.id, request, self._caller)
-
-    def _on_notification(self, request: frames.Request) -> None:
-        if request.method != "$/cancel":
-            raise HiveError("INVALID_REQUEST", "A request needs an `id`.")
-        wanted = request.params.get("id")
-        if not isinstance(wanted, str | int) or isinstance(wanted, bool):
-            raise HiveError("INVALID_REQUEST", "`$/cancel` needs the `id` of a request.")
-        task, changes = self._in_flight.get(wanted, (None, False))
-        # What changes something is done or not done; only waiting and reading can be given up.
-        if task is not None and not changes:
-            task.cancel()
-
-    def _stranger(self) -> Caller:
-        return Caller(actor="", scopes=frozenset(), connection=self.id, peer=self._peer.label)
-
-    def _on_auth(self, request_id: frames.RequestId, request: frames.Request) -> None:
-        # Handled at once: what the client sent right behind it must find it done.
-        ours = make_id("r")
-        try:
-            asked: Any = parse_params(METHODS["auth"], request.params)
-            _check_protocol(asked.protocol)
-            self._check_credential(asked.token)
-        except HiveError as exc:
-            self._send(frames.encode_error(request_id, exc, ours))
-            if exc.code == "UNAUTHENTICATED":
-                self.fail(Close.NOT_AUTHENTICATED, "not authenticated")
-            elif exc.code == "PROTOCOL_MISMATCH":
-                self.fail(Close.UNKNOWN_PROTOCOL, "no common protocol version")
-            return
-        self._become_known()
-        caller = self._caller
-        assert caller is not None
-        result = {
-            "actor": caller.actor,
-            "scopes": sorted(caller.scopes),
-            "connection": self.id,
-            "version": self._context.version,
-            "node": self._context.node,
-            "protocol": PROTOCOL_VERSION,
-            "expires_at": None,
-        }
-        self._send(frames.encode_result(request_id, result))
-
-    def _check_credential(self, token: str | None) -> None:
-        if self._peer.is_local_socket:
-            return
-        if token is not None:
-            if not self._context.callers.accepts_token(token):
-                raise HiveError("UNAUTHENTICATED", "The token is not valid.")
-        elif not self._has_credential:
-            raise HiveError("UNAUTHENTICATED", "Over TCP the token of the token file is needed.")
-
-    def _become_known(self) -> None:
-        if self._caller is not None:
-            return
-        self._has_credential = True
-        self._context.unauthenticated.discard(self)
-        self._caller = self._context.callers.caller_of(self._peer, connection=self.id)
-        self._auth_due = math.inf
-        self._ws.max_message_size = self._limits.message_bytes
-        self._next_ping = self._clock.monotonic() + self._limits.heartbeat_s
-        self._context.hub.nudge(self._next_ping)
-
-    def _start_request(
-        self, request_id: frames.RequestId, request: frames.Request, caller: Caller
-    ) -> None:
-        if request_id in self._in_flight:
-            raise HiveError("INVALID_REQUEST", "A request with this id is still in flight.")
-        most = self._limits.requests_in_flight
-        if len(self._in_flight) >= most:
-            raise HiveError(
-                "RESOURCE_LIMIT",
-                f"{most} requests of this connection are in flight.",
-                details={"limit": "limits.requests_in_flight", "max": most},
-            )
-        method = self._context.dispatcher.method(request.method)
-        caller = Caller(
-            actor=caller.actor,
-            scopes=caller.scopes,
-            connection=caller.connection,
-            request=make_id("r"),
-            execution=caller.execution,
-            peer=caller.peer,
-        )
-        task = self._context.nursery.start(
-            self._serve(request_id, request, caller), name=f"{method.name} {caller.request}"
-        )
-        self._in_flight[request_id] = (task, method.changes)
-        task.add_done_callback(lambda _: self._in_flight.pop(request_id, None))
-
-    async def _serve(
-        self, request_id: frames.RequestId, request: frames.Request, caller: Caller
-    ) -> None:
-        method = METHODS[request.method]
-        then: Callable[[], None] | None = None
-        try:
-            caller = await self._context.callers.look_closer(caller, self._peer, method)
-            result = await self._context.dispatcher.dispatch(
-                caller, method, request.params, self._following.bindings
-            )
-            if isinstance(result, Reply):
-                result, then = result.result, result.then
-            payload = frames.encode_result(request_id, result)
-        except HiveError as exc:
-            payload = frames.encode_error(request_id, exc, caller.request)
-        except Exception as exc:  # noqa: BLE001  a result that is no JSON is a bug of one request only
-            error = report_bug(exc, method.name, caller)
-            payload = frames.encode_error(request_id, error, caller.request)
-        self._send(payload)
-        if then is not None and not self._is_over:
-            then()
+            self.send(frames.encode_ephemeral("system", now_us, "connection.health", data))
 
     # --- time ------------------------------------------------------------------------------------------------
 

@@ -7,13 +7,14 @@ import json
 import socket
 import struct
 import time
+from typing import Any
 
 import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.frames import Frame, Opcode
 
 from hivectl.model.errors import TABLE
-from hivectl.testing.server_world import TOKEN, CallError, HistoryChecker, ServerWorld
+from hivectl.testing.server_world import TOKEN, CallError, Client, HistoryChecker, ServerWorld
 
 A = "project:p_a"
 
@@ -78,6 +79,13 @@ BAD_UTF8 = [
     b"\xff\xfe",
     b'{"a":"\xf4\x90\x80\x80"}',
 ]
+
+
+async def send_until_closed(client: Client, message: Any) -> None:
+    """Send the same until the server has enough of it."""
+    with pytest.raises(ConnectionClosed):  # noqa: PT012  which of the many is the last is not known
+        for _ in range(5000):
+            await client.socket.send(message)
 
 
 async def post(
@@ -161,9 +169,7 @@ async def test_s35_messages_beyond_the_limit_close_1009() -> None:
             client.socket.transport.write(b"\x81\xff" + (1 << 40).to_bytes(8, "big") + b"mask")
             assert await client.closed() == 1009
         async with world.connect() as client:
-            with pytest.raises(ConnectionClosed):
-                for _ in range(100):
-                    await client.socket.send(["x" * 1000 for _ in range(200)])
+            await send_until_closed(client, ["x" * 1000 for _ in range(200)])
             assert client.socket.close_code == 1009
 
 
@@ -265,42 +271,44 @@ async def test_s35_a_head_that_trickles_is_cut_off_within_ten_seconds() -> None:
 
 
 async def test_s39_who_does_not_say_who_it_is_is_cut_off() -> None:
-    async with ServerWorld.open({"limits.auth_deadline_s": 0.3}) as world:
-        async with world.connect(auth=False) as unix, world.connect(tcp=True, auth=False) as tcp:
-            await unix.next("hello")
-            await tcp.next("hello")
-            assert (await unix.call("ping"))["time"]
-            began = time.monotonic()
-            assert await unix.closed() == 4408
-            assert await tcp.closed() == 4408
-            assert time.monotonic() - began < 3
+    async with (
+        ServerWorld.open({"limits.auth_deadline_s": 0.3}) as world,
+        world.connect(auth=False) as unix,
+        world.connect(tcp=True, auth=False) as tcp,
+    ):
+        await unix.next("hello")
+        await tcp.next("hello")
+        assert (await unix.call("ping"))["time"]
+        began = time.monotonic()
+        assert await unix.closed() == 4408
+        assert await tcp.closed() == 4408
+        assert time.monotonic() - began < 3
 
 
 async def test_s39_unauthenticated_connections_are_few_and_do_not_shut_others_out() -> None:
-    async with ServerWorld.open({"limits.unauthenticated": 2}) as world:
-        async with (
-            world.connect(tcp=True, auth=False) as one,
-            world.connect(tcp=True, auth=False) as two,
-            world.connect(tcp=True, auth=False) as three,
-        ):
-            assert await three.closed() == 4408
-            async with world.connect() as local:
-                assert (await local.call("ping"))["time"]
-            header = {"Authorization": f"Bearer {TOKEN}"}
-            async with world.connect(tcp=True, auth=False, additional_headers=header) as known:
-                await known.next("hello")
-                assert (await known.call("auth"))["actor"].startswith("user:")
-            await one.authenticate(TOKEN)
-            async with world.connect(tcp=True) as four:
-                assert (await four.call("ping"))["time"]
-            assert (await two.receive())["method"] == "hello"
+    async with (
+        ServerWorld.open({"limits.unauthenticated": 2}) as world,
+        world.connect(tcp=True, auth=False) as one,
+        world.connect(tcp=True, auth=False) as two,
+        world.connect(tcp=True, auth=False) as three,
+    ):
+        assert await three.closed() == 4408
+        async with world.connect() as local:
+            assert (await local.call("ping"))["time"]
+        header = {"Authorization": f"Bearer {TOKEN}"}
+        async with world.connect(tcp=True, auth=False, additional_headers=header) as known:
+            await known.next("hello")
+            assert (await known.call("auth"))["actor"].startswith("user:")
+        await one.authenticate(TOKEN)
+        async with world.connect(tcp=True) as four:
+            assert (await four.call("ping"))["time"]
+        assert (await two.receive())["method"] == "hello"
 
 
 async def test_s39_connections_are_limited() -> None:
     async with ServerWorld.open({"limits.connections": 2}) as world:
-        async with world.connect(), world.connect():
-            async with world.connect(auth=False) as third:
-                assert await third.closed() == 4440
+        async with world.connect(), world.connect(), world.connect(auth=False) as third:
+            assert await third.closed() == 4440
         async with world.connect() as again:
             assert (await again.call("ping"))["time"]
 
@@ -321,9 +329,7 @@ async def test_s39_a_flood_of_messages_is_refused_then_cut_off_and_others_go_on(
         assert refused
         assert {data["code"] for data in refused} == {"RATE_LIMITED"}
         assert all(data["retry_after_ms"] >= 1 for data in refused)
-        with pytest.raises(ConnectionClosed):
-            for _ in range(5000):
-                await client.socket.send('{"jsonrpc":"2.0","id":1,"method":"ping"}')
+        await send_until_closed(client, '{"jsonrpc":"2.0","id":1,"method":"ping"}')
         assert client.socket.close_code == 4429
         assert (await bystander.call("ping"))["time"]
 
@@ -468,9 +474,8 @@ async def test_s40_stalled_clients_cost_neither_memory_nor_the_others_time() -> 
 
 
 async def test_s41_compression_is_never_negotiated() -> None:
-    async with ServerWorld.open() as world:
-        async with world.connect(compression="deflate") as client:
-            assert client.socket.protocol.extensions == []
+    async with ServerWorld.open() as world, world.connect(compression="deflate") as client:
+        assert client.socket.protocol.extensions == []
 
 
 async def test_s47_a_fault_of_ours_names_an_incident_and_nothing_of_the_inside() -> None:

@@ -90,21 +90,20 @@ async def test_the_reply_comes_before_the_replay() -> None:
 
 async def test_pings_are_sent_and_a_missing_pong_closes() -> None:
     flags = {"limits.heartbeat_s": 0.2, "limits.pong_s": 0.4}
-    async with ServerWorld.open(flags) as world:
-        async with world.connect() as client:
-            await client.call("subscribe", streams=["system"])
-            health = await client.next("event")
-            assert health["type"] == "connection.health"
-            assert health["data"]["rtt_ms"] >= 0
-            client.socket.protocol.send_pong = lambda _data: None  # type: ignore[method-assign]
-            original = client.socket.protocol.recv_frame
+    async with ServerWorld.open(flags) as world, world.connect() as client:
+        await client.call("subscribe", streams=["system"])
+        health = await client.next("event")
+        assert health["type"] == "connection.health"
+        assert health["data"]["rtt_ms"] >= 0
+        client.socket.protocol.send_pong = lambda _data: None  # type: ignore[method-assign]
+        original = client.socket.protocol.recv_frame
 
-            def deaf(frame: Any) -> None:
-                if frame.opcode != 9:
-                    original(frame)
+        def deaf(frame: Any) -> None:
+            if frame.opcode != 9:
+                original(frame)
 
-            client.socket.protocol.recv_frame = deaf  # type: ignore[method-assign]
-            assert await client.closed() == 4431
+        client.socket.protocol.recv_frame = deaf  # type: ignore[method-assign]
+        assert await client.closed() == 4431
 
 
 async def test_a_connection_without_any_frame_is_closed() -> None:

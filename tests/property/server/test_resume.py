@@ -9,7 +9,7 @@ import random
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 from hivectl.engine import bus as bus_module
 from hivectl.journal.writer import JournalLimits
@@ -37,7 +37,7 @@ async def follow(
                         await asyncio.sleep(0.02)
                 if chance.random() < 0.5:
                     client.socket.transport.abort()
-        except (ConnectionClosed, OSError):
+        except (ConnectionClosed, InvalidHandshake, OSError):
             await asyncio.sleep(0.01)
 
 
@@ -57,7 +57,7 @@ async def take(client: Client, checker: HistoryChecker) -> None:
                 frame = json.loads(await client.socket.recv())
         except TimeoutError:
             return
-    assert frame.get("method") not in {"reset"}, frame
+    assert frame.get("method") != "reset", frame
     if frame.get("method") == "event":
         checker.feed(frame["params"])
 

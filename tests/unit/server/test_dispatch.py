@@ -26,7 +26,7 @@ async def test_parameters_arrive_as_their_model() -> None:
 
 
 def test_bindings_without_a_row_are_refused() -> None:
-    with pytest.raises(ValueError, match="project.fly"):
+    with pytest.raises(ValueError, match=r"project\.fly"):
         Dispatcher({"project.fly": echo})
 
 
