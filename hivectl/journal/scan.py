@@ -159,7 +159,7 @@ class Matcher:
     def _has_text(self, found: Record) -> bool:
         try:
             data = _decoder.decode(found.data)
-        except ValueError:
+        except (ValueError, RecursionError):  # nested deeper than any text people look for
             return False
         room = GREP_BYTES
         waiting = [data]

@@ -217,5 +217,5 @@ class Journal:
 
     def _done(self, stream: str, kind: str, future: Future[None]) -> None:
         error = future.exception()
-        if error is not None:
+        if error is not None and stream in self._logs:  # else it was removed meanwhile
             self._note(stream, kind, f"{type(error).__name__}: {error}")

@@ -107,3 +107,14 @@ def test_any_flipped_bit_of_a_snapshot_is_found() -> None:
 def test_a_line_that_is_broken_anywhere_is_no_record(line: bytes) -> None:
     assert not record.is_record(line)
     assert record.is_record(b'{"seq":1,"ts":1,"type":"t","data":{}}')
+
+
+def test_data_nested_deeper_than_the_decoder_goes_is_kept_as_it_is() -> None:
+    data = b'{"data":' + b"[" * 50_000 + b"]" * 50_000 + b"}"
+    line = build_one(Draft("t", data, 17, 'x "data": y', ob=5))
+    found = record.decode_record(line)
+    assert (found.seq, found.ts, found.ob, found.execution) == (3, 17, 5, 'x "data": y')
+    assert bytes(found.data) == data
+    assert record.is_record(line)
+    with pytest.raises(ValueError, match="damaged"):
+        record.decode_header(b'{"hdr":' + b"[" * 50_000)

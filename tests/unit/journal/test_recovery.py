@@ -211,3 +211,18 @@ def test_what_is_before_the_tail_is_not_looked_at(make_journal: Any, written: An
     log = journal.open("system")
     assert (log.last_seq, log.epoch) == (2000, epoch)
     assert not journal.notices
+
+
+def test_a_deeply_nested_record_does_not_stand_in_the_way(
+    make_journal: Any, drafts: Any, crash: Callable[..., None]
+) -> None:
+    journal = make_journal()
+    log = journal.open("system")
+    log.append(drafts(1, 5))
+    log.append([Draft("t", b'{"a":' + b"[" * 20_000 + b"]" * 20_000 + b"}", 1)])
+    log.append(drafts(7, 2))
+    crash(journal)
+    journal = make_journal()
+    log = journal.open("system")
+    assert not journal.notices
+    assert [found.seq for found in reader.read_after(log, 0, 100)] == [*range(1, 9)]
