@@ -27,8 +27,8 @@ VIEWS: dict[str, frozenset[str] | None] = {
 }
 """Views select home streams and types of events; None = all types."""
 
-RING_FRAMES = 4096
-RING_BYTES = 4 * 1024 * 1024
+RING_FRAMES = 16_384
+RING_BYTES = 8 * 1024 * 1024
 ALL_RINGS_BYTES = 16 * 1024 * 1024
 _FILTER_PAGE = 1000
 _FILTER_PAGES = 50
@@ -232,6 +232,11 @@ class Bus:
                 break
             found.append(frame)
         return found
+
+    def backlog(self, stream: str) -> float:
+        """How much of the memory for newest frames is new since they were last asked for; 1 = all."""
+        ring = self._rings.get(stream)
+        return 0.0 if ring is None else (self._seen.get(stream, 0) - ring.last) / RING_FRAMES
 
     def frames(self, stream: str, after_seq: int, max_frames: int, max_bytes: int) -> list[Frame]:
         """Frames after `after_seq`, from memory or else from the log; empty only at the head.

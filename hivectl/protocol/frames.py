@@ -7,11 +7,12 @@ the envelope, and the same bytes serve all receivers.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Protocol
 
 import msgspec
 
-from hivectl.kit.clock import format_us
+from hivectl.kit.clock import MICROSECOND, format_us
 from hivectl.model.errors import HiveError
 
 MAX_ID_CHARS = 64
@@ -132,33 +133,52 @@ def project_of(stream: str) -> str | None:
     return stream.removeprefix("project:") if stream.startswith("project:") else None
 
 
+@lru_cache(maxsize=1024)
+def _envelope(
+    kind: str,
+    project: str | None,
+    execution: str | None,
+    session: str | None,
+    request: str | None,
+    actor: str | None,
+) -> bytes:
+    fields = {
+        "type": kind,
+        "project": project,
+        "execution": execution,
+        "session": session,
+        "request": request,
+        "actor": actor,
+    }
+    shown = encode({name: value for name, value in fields.items() if value is not None})
+    return shown[1:-1]
+
+
+@lru_cache(maxsize=256)
+def _head(stream: str, epoch: str) -> bytes:
+    return b'{"stream":%b,"epoch":%b,"seq":' % (encode(stream), encode(epoch))
+
+
+@lru_cache(maxsize=64)
+def _second(seconds: int) -> bytes:
+    return format_us(seconds * MICROSECOND)[:-7].encode()
+
+
 def event_object(stream: str, epoch: str, record: EventRecord) -> msgspec.Raw:
     """The event as JSON: `params` of an event frame, an item of get_messages."""
-    parts = [
-        b'{"stream":%b,"epoch":%b,"seq":%d,"ts":"%b","type":%b'
-        % (
-            encode(stream),
-            encode(epoch),
-            record.seq,
-            format_us(record.ts).encode(),
-            encode(record.type),
-        )
-    ]
-    project = project_of(stream)
-    if project is not None:
-        parts.append(b',"project":' + encode(project))
-    if record.execution is not None:
-        parts.append(b',"execution":' + encode(record.execution))
-    if record.session is not None:
-        parts.append(b',"session":' + encode(record.session))
-    if record.request is not None:
-        parts.append(b',"request":' + encode(record.request))
-    if record.actor is not None:
-        parts.append(b',"actor":' + encode(record.actor))
-    parts.append(b',"data":')
-    parts.append(bytes(record.data))
-    parts.append(b"}")
-    return msgspec.Raw(b"".join(parts))
+    seconds, micros = divmod(record.ts, MICROSECOND)
+    envelope = _envelope(
+        record.type,
+        project_of(stream),
+        record.execution,
+        record.session,
+        record.request,
+        record.actor,
+    )
+    return msgspec.Raw(
+        b'%b%d,"ts":"%b%06dZ",%b,"data":%b}'
+        % (_head(stream, epoch), record.seq, _second(seconds), micros, envelope, record.data)
+    )
 
 
 def encode_event(stream: str, epoch: str, record: EventRecord) -> bytes:

@@ -333,9 +333,7 @@ class Follower:
             return
         if not self._mend_position(cursor):
             return
-        frames = await asyncio.to_thread(
-            bus.read_log, cursor.stream, cursor.position, limits.held_events, limits.chunk_bytes
-        )
+        frames = await self._hub.read_log(cursor.stream, cursor.position)
         if cursor not in self._replaying or self.is_closed:
             return
         if frames:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Protocol
 
@@ -18,6 +19,8 @@ from hivectl.server.limits import STATS_S, Limits
 from hivectl.server.subscription import Cursor, Selector, Selectors, Subscription
 
 DUTY = 0.4
+_HURRY = 0.25
+_READS_KEPT = 8
 _LONGEST_REST_S = 0.05
 _SHORTEST_TIMER_S = 0.0005
 _TICK_S = 0.02
@@ -84,6 +87,8 @@ class Hub:
         self._chunks: dict[tuple[str, int, Selector], Chunk | None] = {}
         self._is_scheduled = False
         self._rest_until = 0.0
+        self._rest_timer: asyncio.TimerHandle | None = None
+        self._reads: OrderedDict[tuple[str, int], asyncio.Future[list[Frame]]] = OrderedDict()
         self._connections: dict[Ticking, None] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf
@@ -140,6 +145,11 @@ class Hub:
         if stream in self._cursors:
             self._dirty[stream] = None
             self._schedule()
+            if self._rest_timer is not None and self.bus.backlog(stream) > _HURRY:
+                # Resting on would let everybody fall back to the log.
+                self._rest_timer.cancel()
+                self._rest_timer = None
+                self._loop.call_soon(self._flush)
 
     def _on_ephemeral(self, event: Ephemeral) -> None:
         for cursor, follower in self._cursors.get(event.stream, {}).items():
@@ -163,11 +173,12 @@ class Hub:
             # epoll rounds timers up to whole milliseconds.
             self._loop.call_soon(self._flush)
         else:
-            self._loop.call_later(rest, self._flush)
+            self._rest_timer = self._loop.call_later(rest, self._flush)
 
     def _flush(self) -> None:
         began = self.clock.monotonic()
         self._is_scheduled = False
+        self._rest_timer = None
         dirty, self._dirty = self._dirty, {}
         ready, self._ready = self._ready, {}
         for stream in dirty:
@@ -206,6 +217,29 @@ class Hub:
             frames = [frame for frame in frames if selector.wants(frame.type)]
         return (last, len(frames), join_frames(frames))
 
+    async def read_log(self, stream: str, position: int) -> list[Frame]:
+        """What follows a position, from the log, in a thread. Raises OSError.
+
+        Who falls behind falls behind together: one reading serves all that ask for the same."""
+        key = (stream, position)
+        found = self._reads.get(key)
+        if found is None:
+            limits = self.limits
+            found = self._loop.run_in_executor(
+                None, self.bus.read_log, stream, position, limits.held_events, limits.chunk_bytes
+            )
+            self._reads[key] = found
+            if len(self._reads) > _READS_KEPT:
+                self._reads.popitem(last=False)
+        try:
+            frames = await asyncio.shield(found)
+        except OSError:
+            self._reads.pop(key, None)
+            raise
+        if not frames:
+            self._reads.pop(key, None)
+        return frames
+
     # --- the one timer ---------------------------------------------------------------------------------
 
     def register(self, connection: Ticking) -> None:
@@ -216,7 +250,10 @@ class Hub:
     def unregister(self, connection: Ticking) -> None:
         """The connection is gone."""
         self._connections.pop(connection, None)
-        if not self._connections and self._timer is not None:
+        if self._connections:
+            return
+        self._reads.clear()
+        if self._timer is not None:
             self._timer.cancel()
             self._timer, self._timer_at = None, math.inf
 
