@@ -8,8 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.harness.daemon import Daemon
+
+# A busy machine is slow; that is no property of the code.
+settings.register_profile("hivectl", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("hivectl")
 
 
 @pytest.fixture(scope="session", autouse=True)
