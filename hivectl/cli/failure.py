@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import json
 import sys
 from collections.abc import Iterable
 from typing import Any
 
+from hivectl.cli import jsonline
 from hivectl.cli.sanitize import sanitize
 from hivectl.model.errors import TABLE, ExitCode, HiveError
-
-
-class Failed(Exception):  # noqa: N818  it carries an exit code, not a fault
-    """The command has said all there is to say; `args[0]` is the exit code."""
 
 
 def exit_code_of(error: HiveError) -> ExitCode:
@@ -41,7 +37,7 @@ def render_json(error: HiveError) -> str:
     }
     if error.retry_after_ms is not None:
         shown["retry_after_ms"] = error.retry_after_ms
-    return json.dumps({"error": shown}, ensure_ascii=False, default=str)
+    return jsonline.dump({"error": shown})
 
 
 def render_text(error: HiveError, *, color: bool) -> str:
@@ -51,8 +47,9 @@ def render_text(error: HiveError, *, color: bool) -> str:
     lines = [f"{red}error:{end} {bold}{sanitize(error.message)}{end} [{error.code}]"]
     if kind.meaning != error.message:
         lines.append(f"  why:  {kind.meaning}")
-    lines += [f"        {sanitize(detail)}" for detail in _details(error)]
-    if error.hint:
+    details = _details(error)
+    lines += [f"        {sanitize(detail)}" for detail in details]
+    if error.hint and not (details and error.hint.startswith("See `details")):
         lines.append(f"  next: {sanitize(error.hint)}")
     return "\n".join(lines) + "\n"
 
@@ -60,9 +57,9 @@ def render_text(error: HiveError, *, color: bool) -> str:
 def _details(error: HiveError) -> list[str]:
     """The part of `details` that people need and the message does not say."""
     found = [
-        f"{item.get('loc') or item.get('field') or item.get('pointer')}: {item.get('msg') or item.get('message')}"
+        f"{str(item.get('pointer', '')).strip('/').replace('/', '.')}: {item['message']}"
         for item in error.details.get("errors") or []
-        if isinstance(item, dict)
+        if isinstance(item, dict) and item.get("message")
     ]
     for name in ("allowed", "limit", "execution", "users", "incident"):
         if value := error.details.get(name):

@@ -31,12 +31,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = hot.run(arguments)
         return _run(hoist(arguments)) if code is None else code
     except BrokenPipeError:
-        # The reader left (`| head`). What is still buffered goes nowhere, quietly.
-        with open(os.devnull, "w") as nowhere:  # noqa: PTH123
-            os.dup2(nowhere.fileno(), 1)
-        return 0
+        return _leave_quietly()
     except KeyboardInterrupt:
         return 130
+
+
+def _leave_quietly() -> int:
+    """The reader left (`| head`): what is still buffered goes nowhere."""
+    with open(os.devnull, "w") as nowhere:  # noqa: PTH123
+        os.dup2(nowhere.fileno(), 1)
+    return 0
 
 
 def hoist(arguments: list[str]) -> list[str]:
@@ -64,13 +68,13 @@ def _run(arguments: list[str]) -> int:
     import typer
 
     from hivectl.cli.app import app
-    from hivectl.cli.failure import Failed
+    from hivectl.cli.screen import ReaderLeft
     from hivectl.model.errors import HiveError
 
     try:
         code = app(args=arguments, prog_name="hivectl", standalone_mode=False)
-    except Failed as failed:
-        return int(failed.args[0])
+    except ReaderLeft:
+        return _leave_quietly()
     except HiveError as error:
         return _report(error, arguments)
     except typer.TyperException as error:

@@ -47,6 +47,10 @@ PALETTE = (
 _ERASE = "\r\x1b[2K"
 
 
+class ReaderLeft(Exception):  # noqa: N818  it names what happened
+    """Whoever read our output is gone (`| head`): nothing is left to do. Typer would exit 1 for it."""
+
+
 class Screen:
     """stdout and stderr of one command."""
 
@@ -111,8 +115,11 @@ class Screen:
 
     def _write(self, stream: TextIO, text: str) -> None:
         self._lift_status()
-        stream.write(text)
-        stream.flush()
+        try:
+            stream.write(text)
+            stream.flush()
+        except BrokenPipeError:
+            raise ReaderLeft from None
         self._lower_status(text)
 
     def _print(self, stream: TextIO, pieces: Sequence[Piece], *, cut: bool) -> None:
@@ -121,8 +128,11 @@ class Screen:
         self._lift_status()
         if cut and stream.isatty():
             text.truncate(self.width, overflow="ellipsis")
-        console.print(text, soft_wrap=not stream.isatty())
-        stream.flush()
+        try:
+            console.print(text, soft_wrap=not stream.isatty())
+            stream.flush()
+        except (BrokenPipeError, SystemExit):  # Rich turns the first into the second
+            raise ReaderLeft from None
         self._lower_status("\n")
 
     def _text(self, pieces: Sequence[Piece], *, one: bool) -> Text:

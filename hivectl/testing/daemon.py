@@ -57,6 +57,7 @@ class FakeDaemon:
         self._server: asyncio.AbstractServer | None = None
         self._nursery = Nursery(lambda _name, _error: None)
         self._changed = threading.Condition()
+        self._is_idle = asyncio.Event()
 
     def __enter__(self) -> Self:
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -134,8 +135,9 @@ class FakeDaemon:
 
     async def _end_connections(self) -> None:
         await self._drop()
-        while self._connections:
-            await asyncio.sleep(0.001)
+        if self._connections:
+            self._is_idle.clear()
+            await self._is_idle.wait()
 
     async def _drop(self) -> None:
         for connection in list(self._connections):
@@ -172,6 +174,8 @@ class FakeDaemon:
             with suppress(ConnectionError):
                 await writer.wait_closed()
             self._connections.discard(connection)
+            if not self._connections:
+                self._is_idle.set()
 
     async def answer(self, frame: dict[str, Any], connection: _Connection | None) -> dict[str, Any]:
         """The response to one request."""

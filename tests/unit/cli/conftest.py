@@ -24,6 +24,15 @@ USAGE = {
 }
 CREATED = "2026-11-21T03:00:00.000000Z"
 
+HEALTH = {
+    "status": "degraded", "problems": ["The disk is nearly full: 1.2 GiB are left."], "version": "0.1.0",
+    "protocol": 1, "node": "here", "pid": 4711, "uptime_s": 7200.0, "home": "/h", "socket": "/run/hivectl/api.sock",
+    "tcp": "127.0.0.1:4483", "cpu_percent": 1.5, "rss_bytes": 52_000_000, "loop_lag_ms": 0.3,
+    "disk": {"path": "/h/state", "free_bytes": 1_300_000_000, "log_bytes": 8192}, "storage": {"commit_ms": 0.156},
+    "claude": {"found": True, "path": "/usr/bin/claude", "version": "2.1.329", "problem": None},
+    "executions": {"running": 2, "pending": 1, "waiting": 0}, "connections": 3, "self_approval_possible": True,
+}  # fmt: skip
+
 
 def execution(name="x_1", **fields):
     """An execution as the wire shows it."""
@@ -311,3 +320,9 @@ def plain(text):
     """Without colours and status lines."""
     text = re.sub(r"\r\x1b\[2K[^\n\r]*(?=\r)", "", text)
     return re.sub(r"\r?\x1b\[[0-9;?]*[A-Za-z]", "", text)
+
+
+@pytest.fixture
+def kit():
+    """The makers of wire objects above, for tests that need no daemon."""
+    return sys.modules[__name__]

@@ -22,8 +22,8 @@ def test_on_a_terminal_the_run_is_shown_live_with_a_footer(hive, script):
     shown = plain(ran.out)
     assert ran.code == 0
     assert "I will look at the test first." in shown
-    assert "● Bash npm test" in plain(ran.err)
-    assert "✗ Bash failed 1 failing (+1 lines)" in plain(ran.err)
+    assert "● Bash  npm test" in plain(ran.err)
+    assert "✗ Bash failed  1 failing (+1 lines)" in plain(ran.err)
     footer = " ".join(plain(ran.err).split())
     assert "✓ completed · 4.2s · 2 turns · 11,200 in, 345 out · $0.0123 (estimate)" in footer
 

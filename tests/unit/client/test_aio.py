@@ -65,9 +65,8 @@ async def test_without_a_daemon_the_error_says_where_it_was_looked_for(tmp_path)
 
 
 async def test_another_protocol_version_is_refused_by_name(tmp_path):
-    with FakeDaemon(tmp_path, protocol=7) as daemon:
-        with pytest.raises(HiveError) as caught:
-            await client_of(daemon).connect()
+    with FakeDaemon(tmp_path, protocol=7) as daemon, pytest.raises(HiveError) as caught:
+        await client_of(daemon).connect()
     assert caught.value.code == "PROTOCOL_MISMATCH"
 
 
@@ -209,13 +208,17 @@ async def test_another_epoch_is_announced_and_followed(daemon):
 
 async def test_a_subscription_that_may_give_up_does(daemon):
     daemon.publish("project:p_1", "message", {})
-    with pytest.raises(HiveError) as caught:
+
+    async def follow():
         async with (
             client_of(daemon) as hive,
             hive.subscribe(["*"], since="start", give_up_s=0.0) as sub,
         ):
             async for _ in sub:
                 await asyncio.to_thread(daemon.stop)
+
+    with pytest.raises(HiveError) as caught:
+        await follow()
     assert caught.value.code == "UNAVAILABLE"
 
 
