@@ -111,7 +111,6 @@ def _run(arguments: argparse.Namespace) -> int:
             "`hivectl health` talks to it, `hivectl daemon stop` ends it; HIVECTL_HOME=DIR makes a second one.",
         )
         return lifecycle.EXIT_LOCK_HELD
-    faulthandler.dump_traceback_later(_EXIT_HANG_S, exit=True)
     return code
 
 
@@ -143,4 +142,6 @@ def _tell(what: str, why: str, step: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_code = main()
+    faulthandler.dump_traceback_later(_EXIT_HANG_S, exit=True)
+    sys.exit(exit_code)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import socket
-from collections.abc import Mapping
-from functools import partial
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 from hivectl import __version__
@@ -22,8 +22,9 @@ from hivectl.engine.runner import World
 from hivectl.journal.limits import JournalLimits
 from hivectl.journal.writer import Journal
 from hivectl.kit.aio import Nursery
-from hivectl.kit.files import boot_id
+from hivectl.kit.files import boot_id, sync_dir
 from hivectl.kit.ids import make_id
+from hivectl.model.errors import HiveError
 from hivectl.procs.host import LocalHost
 from hivectl.procs.rundir import StopTimes
 from hivectl.server.app import Server
@@ -43,6 +44,8 @@ CLOSE_S = 2.0
 VITAL = frozenset({"claims"})
 """Tasks without which the daemon would only look alive."""
 HOUR_US = 3_600_000_000
+ROOM_RETRY_S = 0.5
+"""How often what could not be written for want of room is tried again."""
 
 
 class Daemon:
@@ -91,48 +94,84 @@ class Daemon:
         publisher = Publisher(self._journal, self._bus, self._nursery)
         self._publisher = publisher
         publisher.attach(db)
-        if notices:
-            rebuilt = await rebuild(db, self._journal)
-            notices.append(
-                f"Restored from the log: {rebuilt.projects} projects, {rebuilt.executions} executions"
-                f" ({rebuilt.queued} waiting). Not restored: {'; '.join(rebuilt.not_restored)}."
-            )
         missing = await publisher.recover()
         engine = Engine(self._world(db, publisher))
         self._engine = engine
         recovered = await engine.start()
         self._server = self._make_server(db, publisher, engine, notices)
-        key_age = self._settings.number("queue.idempotency_h") * HOUR_US
-        await db.write(lambda tx: work.forget_keys(tx, older_us=key_age))
         counts = {**recovered, "events_completed": missing}
         await self._tell_start(db, notices, counts)
         await self._server.start()
         _log.info("recovered", extra=counts)
 
     async def _open_database(self, places: Places) -> tuple[Database, list[str]]:
+        """The database, and what the user must be told of it: made anew from the log where it was lost."""
+        notices: list[str] = []
         try:
-            return await Database.open(places.database, self._control.clock), []
+            if places.database.exists() or not self._journal.streams():
+                return await Database.open(places.database, self._control.clock), notices
+            notices.append("The database was missing.")
         except DatabaseDamaged as exc:
             label = make_id("d").removeprefix("d_")[:12]
             aside = set_aside(places.database, label)
             _log.error(
                 "database damaged, set aside", extra={"damage": str(exc), "aside": str(aside)}
             )
-            db = await Database.open(places.database, self._control.clock)
-            return db, [f"The database was damaged ({exc}) and set aside as {aside.name}."]
+            notices.append(f"The database was damaged ({exc}) and set aside as {aside.name}.")
+        notices.append(await self._rebuild_database(places.database))
+        return await Database.open(places.database, self._control.clock), notices
+
+    async def _rebuild_database(self, path: Path) -> str:
+        """Make it under another name first: a start that is cut short finds none, and does it again."""
+        new = path.with_name(path.name + ".new")
+        for suffix in ("", "-wal", "-shm"):
+            new.with_name(new.name + suffix).unlink(missing_ok=True)
+        db = await Database.open(new, self._control.clock)
+        try:
+            rebuilt = await rebuild(db, self._journal)
+        finally:
+            await db.close()
+        new.rename(path)
+        sync_dir(path.parent)
+        return (
+            f"Restored from the log: {rebuilt.projects} projects, {rebuilt.executions} executions"
+            f" ({rebuilt.queued} waiting). Not restored: {'; '.join(rebuilt.not_restored)}."
+        )
 
     async def _tell_start(
         self, db: Database, notices: list[str], counts: Mapping[str, int]
     ) -> None:
         data = {"version": __version__, "pid": os.getpid(), "recovered": dict(counts)}
-        await db.write(lambda tx: tx.emit("system", "system.started", data, actor="system"))
-        for text in notices:
-            notice = {
-                "code": "STORAGE_ERROR",
-                "message": text,
-                "hint": "`hivectl doctor` tells more.",
-            }
-            await db.write(partial(_emit_notice, notice=notice))
+        key_age_us = self._settings.number("queue.idempotency_h") * HOUR_US
+
+        def tell(tx: Tx) -> None:
+            work.forget_keys(tx, older_us=key_age_us)
+            tx.emit("system", "system.started", data, actor="system")
+            for text in notices:
+                notice = {
+                    "code": "STORAGE_ERROR",
+                    "message": text,
+                    "hint": "`hivectl doctor` tells more.",
+                }
+                tx.emit("system", "system.notice", notice, actor="system")
+
+        try:
+            await db.write(tell)
+        except HiveError as exc:
+            if exc.code != "STORAGE_FULL":
+                raise
+            # A daemon that waits for room is of more use than none: it answers, and runs go on by themselves.
+            _log.error("the disk is full: waiting for room", extra={"error": exc.message})
+            _ = self._nursery.start(self._tell_later(db, tell), name="telling of the start")
+
+    async def _tell_later(self, db: Database, tell: Callable[[Tx], None]) -> None:
+        while True:
+            await asyncio.sleep(ROOM_RETRY_S)
+            try:
+                await db.write(tell)
+            except HiveError:
+                continue
+            return
 
     def _world(self, db: Database, publisher: Publisher) -> World:
         settings = self._settings
@@ -140,8 +179,9 @@ class Daemon:
         places = settings.places
         config_dir = settings.environment.get("CLAUDE_CONFIG_DIR")
         others = [places.state, places.runtime, places.config_file.parent]
-        others += [Path(config_dir)] if config_dir else []
-        deny = [*secret_paths(home, *others), *settings.strings("claude.deny_read")]
+        claude_home = Path(config_dir) if config_dir else None
+        secrets = secret_paths(home, *others, claude_home=claude_home)
+        deny = [*secrets, *settings.strings("claude.deny_read")]
         return World(
             settings=lambda: self._settings,
             clock=self._control.clock,
@@ -216,24 +256,24 @@ class Daemon:
     async def stop(self, *, runs: Runs, timeout_s: float | None) -> None:
         """No new work, runs kept, waited for or ended, clients told, files closed."""
         if self._db is not None:
-            await self._db.write(
+            told = self._db.write(
                 lambda tx: tx.emit("system", "system.stopping", {"runs": runs}, actor="system")
             )
+            await _try("tell of the stop", told)
         if self._engine is not None:
             self._engine.is_draining = True
             if runs != "keep":
-                await self._engine.stop(runs=runs, timeout_s=timeout_s)
+                stopped = self._engine.stop(runs=runs, timeout_s=timeout_s)
+                await _try("end the runs", stopped)
         if self._server is not None:
-            await self._server.stop()
-        if self._engine is not None:
-            await self._engine.stop(runs="keep", timeout_s=timeout_s)
+            await _try("close the server", self._server.stop())
         await self._nursery.close(within_s=CLOSE_S)
-        await self._host.close()
+        await _try("let go of the processes", self._host.close())
         if self._publisher is not None:
-            await self._publisher.close()
+            await _try("close the publisher", self._publisher.close())
         if self._db is not None:
-            await self._db.close()
-        await self._journal.close()
+            await _try("close the database", self._db.close())
+        await _try("close the log", self._journal.close())
 
     async def beat(self) -> None:
         """One round trip through the store's writer thread."""
@@ -270,8 +310,12 @@ def _handed_over(fds: tuple[int, ...]) -> socket.socket | None:
     return None
 
 
-def _emit_notice(tx: Tx, notice: dict[str, str]) -> None:
-    tx.emit("system", "system.notice", notice, actor="system")
+async def _try(what: str, work: Awaitable[object]) -> None:
+    """One step of the stop: one that fails (a full disk) must not keep the others from being taken."""
+    try:
+        await work
+    except (HiveError, OSError) as exc:
+        _log.error("a step of the stop failed", extra={"step": what, "error": str(exc)})
 
 
 def journal_limits(settings: Settings) -> JournalLimits:

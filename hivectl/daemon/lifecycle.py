@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import errno
 import faulthandler
 import json
 import logging
@@ -45,6 +46,7 @@ _MACOS_FDS = 10240
 _STOP_GRACE_S = 2.0
 """Beyond `daemon.stop_timeout_s`, for the App's own bounded stop to come to its end."""
 _HURRY_S = 1.0
+_ROOM_RETRY_S = 0.5
 _EXTEND_S = 60.0
 
 
@@ -395,7 +397,22 @@ class _Life:
             "tcp": app.addresses.get("tcp"),
         }
         self._is_announced = True
-        files.write_atomic(self._runtime_file, json.dumps(document).encode() + b"\n")
+        text = json.dumps(document).encode() + b"\n"
+        try:
+            files.write_atomic(self._runtime_file, text)
+        except OSError as exc:
+            if exc.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            # On a full disk a daemon that waits for room is of more use than none.
+            _log.error("the runtime file waits for room", extra={"error": str(exc)})
+            _ = self._nursery.start(self._announce_later(text), name="runtime file")
+
+    async def _announce_later(self, text: bytes) -> None:
+        while True:
+            await asyncio.sleep(_ROOM_RETRY_S)
+            with suppress(OSError):
+                files.write_atomic(self._runtime_file, text)
+                return
 
     async def _keep_alive(self, app: App, every_s: float) -> None:
         """A stuck loop or a stuck writer thread sends nothing, and the service manager restarts us."""

@@ -69,7 +69,8 @@ IDLE_S = 3600.0
 STDERR_LINE_MAX = 16 * 1024
 STDERR_TAIL = 8 * 1024
 STORAGE_RETRY_S = 0.5
-RETRYABLE = frozenset({"STORAGE_FULL", "RESOURCE_LIMIT"})
+RETRYABLE = frozenset({"STORAGE_FULL", "STORAGE_ERROR", "RESOURCE_LIMIT"})
+"""A full disk, a database that somebody else has locked: a run's facts wait, they are not dropped."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,10 +129,10 @@ class Runner:
         failpoint.hit("decision_after_commit")
         if self._conversation is None:
             return  # still being adopted: it will write every answer that may not have arrived
-        execution = await self._w.db.write(lambda tx: work.find(tx, self.id))
+        self._send_answer(approval)
+        execution = await self._find()
         if execution.state is not ExecutionState.WAITING:
             await self._restore_clock(execution)
-        self._send_answer(approval)
 
     # --- its life -----------------------------------------------------------------------------------
 
@@ -176,7 +177,7 @@ class Runner:
 
     async def _prepare(self) -> RunSpec:
         """Choose the conversation and store the choice; a later start of the same execution repeats it."""
-        order, project = await self._w.db.write(
+        order, project = await self._commit(
             lambda tx: (
                 work.find_order(tx, self._execution.order_id),
                 projects.find(tx, self._execution.project),
@@ -285,11 +286,11 @@ class Runner:
             self._send_close()
             return
         self._outgoing.extend((frame, data, None) for frame, data in self._conversation.opening())
-        for approval in await self._w.db.write(lambda tx: people.undelivered(tx, self.id)):
+        for approval in await self._commit(lambda tx: people.undelivered(tx, self.id)):
             self._send_answer(approval)
         if self._is_adopting:
             # Read anew: somebody may have answered since. The flag and the state agree from here on.
-            self._execution = execution = await self._commit(lambda tx: work.find(tx, self.id))
+            self._execution = execution = await self._find()
             self._is_clock_lifted = execution.state is ExecutionState.WAITING
             if not self._is_clock_lifted:
                 await self._handle.set_deadline(self._time_left(execution))
@@ -495,7 +496,7 @@ class Runner:
     # --- the end ------------------------------------------------------------------------------------
 
     async def _finish(self, ended: Exit) -> None:
-        execution = await self._w.db.write(lambda tx: work.find(tx, self.id))
+        execution = await self._find()
         await self._log.sync()
         outcome = judge(execution, ended, self._tail(), saw_output=self._saw_output)
         await self._end(outcome, swept=ended.swept)
@@ -507,7 +508,7 @@ class Runner:
         return self._stderr_tail.decode("utf-8", "replace")
 
     async def _fail(self, outcome: Outcome, error: HiveError | None) -> None:
-        execution = await self._commit(lambda tx: work.find(tx, self.id))
+        execution = await self._find()
         if self._handle is not None and self._handle.exit is None:
             await self._handle.stop(StopMode.KILL, StopReason.USER)
             await self._handle.wait_exit()
@@ -529,8 +530,11 @@ class Runner:
 
     # --- the store ----------------------------------------------------------------------------------
 
+    async def _find(self) -> Execution:
+        return await self._commit(lambda tx: work.find(tx, self.id))
+
     async def _commit(self, change: Callable[[Tx], T], companion: Companion | None = None) -> T:
-        """Write, and wait for room when the disk is full: a run's facts must not be dropped."""
+        """Write, and wait while the disk is full: a run's facts must not be dropped."""
         while True:
             try:
                 return await self._w.db.write(change, companion)

@@ -445,7 +445,9 @@ def of_project(tx: Tx, project: str) -> list[Execution]:
 
 def forget_keys(tx: Tx, *, older_us: int) -> None:
     """Drop idempotency keys that are too old to count."""
-    tx.run("DELETE FROM idempotency WHERE created_us < ?", tx.now_us - older_us)
+    before = tx.now_us - older_us
+    if tx.one("SELECT 1 FROM idempotency WHERE created_us < ? LIMIT 1", before) is not None:
+        tx.run("DELETE FROM idempotency WHERE created_us < ?", before)
 
 
 def mark_applied(tx: Tx, id_: str, end_: int) -> None:
@@ -467,8 +469,11 @@ def name_session(tx: Tx, id_: str, session: str, model: str | None) -> None:
 
 def mend_lanes(tx: Tx) -> None:
     """Make every lane's flag and head agree with its orders: what a start does once."""
-    tx.run(
-        f"UPDATE lanes SET busy = EXISTS (SELECT 1 FROM executions e WHERE e.lane = lanes.lane AND e.state IN {LIVE_SQL})"
+    busy = (
+        f"EXISTS (SELECT 1 FROM executions e WHERE e.lane = lanes.lane AND e.state IN {LIVE_SQL})"
     )
-    for row in tx.all("SELECT lane FROM lanes"):
+    head = "(SELECT id FROM orders WHERE lane = lanes.lane AND state = 'queued' ORDER BY rank, id LIMIT 1)"
+    # Only those that differ: a start on a full disk must not need room for what it does not change.
+    for row in tx.all(f"SELECT lane FROM lanes WHERE busy <> {busy} OR head IS NOT {head}"):
+        tx.run(f"UPDATE lanes SET busy = {busy} WHERE lane = ?", row["lane"])
         _refresh_head(tx, row["lane"])
