@@ -10,12 +10,13 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from tests.harness import processes
+from tests.harness.disk import SmallDisk
 from tests.harness.processes import Process
 from tests.harness.waiting import eventually
 
@@ -43,11 +44,15 @@ class _UnixConnection(http.client.HTTPConnection):
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
+        # by way of the directory's descriptor: a socket's path may have 107 bytes only
+        folder = os.open(self._path.parent, os.O_PATH | os.O_DIRECTORY)
         try:
-            self.sock.connect(str(self._path))
+            self.sock.connect(f"/proc/self/fd/{folder}/{self._path.name}")
         except BaseException:
             self.sock.close()
             raise
+        finally:
+            os.close(folder)
 
 
 class Daemon:
@@ -65,19 +70,22 @@ class Daemon:
         settings: Mapping[str, Any] | None = None,
         claude_env: Mapping[str, str] | None = None,
         env: Mapping[str, str] | None = None,
-        home: Path | None = None,
-        prefix: Sequence[str] = (),
+        disk: str = "",
     ) -> None:
+        """`disk` is the size of a small disk of its own for the home, such as `24m`."""
         self.root = root
-        self.home = home or root / "h"
+        self.home = root / "h"
+        self.small_disk = SmallDisk(self.home, disk) if disk else None
+        self.view = self.small_disk.view if self.small_disk is not None else self.home
+        """Where we see the home: a small disk is mounted for the daemon alone."""
         self.record = root / "record.jsonl"
         self.extra_env = dict(env or {})
-        self.prefix = list(prefix)
+        self.prefix = self.small_disk.enter if self.small_disk is not None else []
         self.process: subprocess.Popen[bytes] | None = None
         self.kills = 0
         self.starts: list[float] = []
         """Seconds from each spawn to its first answer."""
-        self.home.mkdir(mode=0o700, exist_ok=True)
+        self.view.mkdir(mode=0o700, exist_ok=True)
         (root / "user").mkdir(exist_ok=True)
         additions = {"MOCK_CLAUDE_RECORD": str(self.record), **(claude_env or {})}
         self.configure(settings or {}, additions)
@@ -108,18 +116,24 @@ class Daemon:
         for section, values in sections.items():
             lines.append(f"[{section}]")
             lines += [f"{name} = {_toml(value)}" for name, value in values.items()]
-        (self.home / "config.toml").write_text("\n".join(lines) + "\n")
+        (self.view / "config.toml").write_text("\n".join(lines) + "\n")
+
+    @property
+    def disk(self) -> SmallDisk:
+        """The small disk that was asked for."""
+        assert self.small_disk is not None
+        return self.small_disk
 
     # --- life
 
     @property
     def socket(self) -> Path:
-        return self.home / "run" / "api.sock"
+        return self.view / "run" / "api.sock"
 
     @property
     def log(self) -> str:
         """The daemon's own log."""
-        path = self.home / "state" / "daemon.log"
+        path = self.view / "state" / "daemon.log"
         return path.read_text(errors="replace") if path.exists() else ""
 
     def spawn(self, failpoint: str = "", **env: str) -> subprocess.Popen[bytes]:
@@ -169,14 +183,6 @@ class Daemon:
         path = self.root / "daemon.out"
         return path.read_text(errors="replace") if path.exists() else ""
 
-    @property
-    def pid(self) -> int:
-        """The daemon's own pid (not that of a wrapper around it)."""
-        assert self.process is not None
-        if not self.prefix:
-            return self.process.pid
-        return int(self.call("health")["pid"])
-
     def is_running(self) -> bool:
         return self.process is not None and self.process.poll() is None
 
@@ -207,6 +213,8 @@ class Daemon:
         """End it all. Raises AssertionError when something outlived a stop that was to leave nothing."""
         try:
             if self.is_running():
+                if self.small_disk is not None:
+                    self.small_disk.empty()
                 with suppress(RpcError, OSError, http.client.HTTPException):
                     self.call("daemon.stop", runs="kill")
                 self.wait_end()
@@ -217,11 +225,14 @@ class Daemon:
                 self.process.kill()
                 self.process.wait(10)
             left = processes.kill_all(self.root)
-        assert not left, f"processes left behind: {left}\n{self.log[-3000:]}"
+            log = self.log
+            if self.small_disk is not None:
+                self.small_disk.close()
+        assert not left, f"processes left behind: {left}\n{log[-3000:]}"
 
     def _assert_gone(self) -> None:
         assert not self.socket.exists(), "the socket is still there"
-        sockets = [path for path in self.home.rglob("*") if path.is_socket()]
+        sockets = [path for path in self.view.rglob("*") if path.is_socket()]
         assert not sockets, f"sockets left: {sockets}"
 
     # --- requests
