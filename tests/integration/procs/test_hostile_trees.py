@@ -56,7 +56,7 @@ RUN = "import sys,runpy; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], ru
 
 
 async def many_rounds(
-    local: LocalWorld, tree: str, held: Path, rounds: int, budget_s: float
+    local: LocalWorld, tree: str, held: Path, rounds: int, budget_s: float, p99_s: float
 ) -> None:
     held.touch()
     if tree == "namespaces" and not can_unshare():
@@ -68,14 +68,14 @@ async def many_rounds(
         if time.monotonic() > until:
             break
     times.sort()
-    assert times[int(len(times) * 0.99)] < 1.0, times
+    assert times[int((len(times) - 1) * 0.99)] < p99_s, times
 
 
 @pytest.mark.parametrize("tree", NAMES)
 async def test_s28_no_descendant_survives_a_kill(
     local: LocalWorld, tree: str, tmp_path: Path
 ) -> None:
-    await many_rounds(local, tree, tmp_path / "held", 6, 1.5)
+    await many_rounds(local, tree, tmp_path / "held", 6, 1.5, 3.0)
 
 
 @pytest.mark.soak
@@ -84,7 +84,7 @@ async def test_s28_no_descendant_survives_a_kill(
 async def test_s28_no_descendant_survives_a_hundred_kills(
     local: LocalWorld, tree: str, tmp_path: Path
 ) -> None:
-    await many_rounds(local, tree, tmp_path / "held", 100, 500)
+    await many_rounds(local, tree, tmp_path / "held", 100, 500, 0.5)
 
 
 @pytest.mark.parametrize("tree", ["daemon_clean", "hop_setsid", "setsid"])

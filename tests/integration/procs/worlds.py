@@ -20,7 +20,7 @@ from hivectl.testing.processes import FakeChild, FakeHost, FakeMachine
 
 CHILD = str(Path(__file__).with_name("child.py"))
 PYTHON = (sys.executable, "-I", "-S")
-RUNGS = StopTimes(interrupt_s=0.3, close_s=0.3, term_s=0.3)
+RUNGS = StopTimes(interrupt_s=0.5, close_s=0.3, term_s=0.3)
 
 
 async def eventually(check: Callable[[], Any], within_s: float = 10.0) -> Any:
