@@ -7,10 +7,8 @@ of the connection show an event once; `caught_up` comes after the last event it 
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import math
-from collections import deque
 from typing import Any, Protocol
 
 from hivectl.engine.bus import Ephemeral, Frame
@@ -30,6 +28,10 @@ class Outlet(Protocol):
 
     def can_write(self) -> bool:
         """Whether everything written so far has left the process."""
+        ...
+
+    async def drained(self) -> None:
+        """Wait until everything written so far has left the process, or the connection is gone."""
         ...
 
     def write(self, data: bytes) -> None:
@@ -58,10 +60,8 @@ class Follower:
         self.subs: dict[str, Subscription] = {}
         self._by_stream: dict[str, list[Cursor]] = {}
         self._marked: dict[Cursor, None] = {}
-        self._ephemeral: deque[Ephemeral] = deque(maxlen=_MOST_EPHEMERAL)
+        self._ephemeral: list[Ephemeral] = []
         self._replaying: dict[Cursor, None] = {}
-        self._writable = asyncio.Event()
-        self._writable.set()
         self._has_task = False
         self.is_closed = False
 
@@ -129,7 +129,6 @@ class Follower:
         for sub_id in list(self.subs):
             self.stop(sub_id)
         self._ephemeral.clear()
-        self._writable.set()
 
     def add_new_stream(self, sub: Subscription, stream: str) -> Cursor:
         """A home stream appeared that a view of `sub` shows: all of it is news."""
@@ -161,7 +160,8 @@ class Follower:
 
     def offer(self, event: Ephemeral) -> None:
         """An event without number; dropped when the connection does not keep up."""
-        if self._outlet.can_write() and not self.is_closed:
+        is_room = len(self._ephemeral) < _MOST_EPHEMERAL
+        if is_room and self._outlet.can_write() and not self.is_closed:
             self._ephemeral.append(event)
 
     def pump(self) -> None:
@@ -182,13 +182,8 @@ class Follower:
 
     def resume(self) -> None:
         """Everything written has left: go on."""
-        self._writable.set()
         if self._marked or self._ephemeral:
             self._hub.want_flush(self)
-
-    def pause(self) -> None:
-        """What was written has not left yet."""
-        self._writable.clear()
 
     def _pump_chunk(self, cursor: Cursor) -> None:
         if len(self._by_stream[cursor.stream]) > 1:
@@ -249,8 +244,7 @@ class Follower:
             self._settle(cursor)
 
     def _pump_ephemeral(self) -> None:
-        waiting = list(self._ephemeral)
-        self._ephemeral.clear()
+        waiting, self._ephemeral = self._ephemeral, []
         shown: list[bytes] = []
         for event in waiting:
             if not self._outlet.can_write():
@@ -311,7 +305,7 @@ class Follower:
         try:
             while self._replaying and not self.is_closed:
                 for cursor in list(self._replaying):
-                    await self._writable.wait()
+                    await self._outlet.drained()
                     if cursor in self._replaying:
                         await self._replay_chunk(cursor)
         except OSError:

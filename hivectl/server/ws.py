@@ -180,7 +180,6 @@ class Socket(asyncio.Protocol):
         self._is_paused = True
         self._sent_all.clear()
         self._taken_at = self._clock.monotonic()
-        self._follower.pause()
         self._context.hub.nudge(self._taken_at + self._limits.write_stall_s)
 
     def resume_writing(self) -> None:
@@ -197,6 +196,10 @@ class Socket(asyncio.Protocol):
     def can_write(self) -> bool:
         """Whether everything written so far was sent."""
         return not self._is_paused and not self._is_over
+
+    async def drained(self) -> None:
+        """Wait until everything written so far was sent, or the connection is gone."""
+        await self._sent_all.wait()
 
     def write(self, data: bytes) -> None:
         """Write whole frames; nothing happens once the connection is over."""
@@ -221,7 +224,6 @@ class Socket(asyncio.Protocol):
     async def ready(self) -> None:
         """Wait until what is written beyond the limit was sent."""
         while self._transport.get_write_buffer_size() > self._limits.held_bytes:
-            self._sent_all.clear()
             await self._sent_all.wait()
 
     def become_known(self) -> None:
@@ -272,6 +274,8 @@ class Socket(asyncio.Protocol):
         self._send_protocol_bytes()
         if response.status_code == 101:
             self._open(request)
+        # The parser holds on to the request for as long as the connection lives.
+        request.headers.clear()
 
     def _refusal(self, request: Handshake) -> tuple[int, HiveError] | None:
         path, _, query = request.path.partition("?")
