@@ -1,7 +1,7 @@
 """Writes the tables of these pages from the code: `python docs/generate.py [--check]`.
 
 Only what stands between `<!-- generated: NAME -->` and `<!-- end of NAME -->` is replaced, on every page
-that asks for a table of TABLES; names of other generators are left alone. `--check` changes nothing and
+that asks for a table of TABLES. `--check` changes nothing and
 exits with 1 when a page is out of date.
 """
 
@@ -9,16 +9,22 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from hivectl.config import OTHER_VARIABLES, SETTINGS, Setting
+from hivectl.kit import failpoint
+from hivectl.kit.clock import format_duration
+from hivectl.model.approval import APPROVAL_MOVES
 from hivectl.model.errors import EXIT_MEANINGS, TABLE
 from hivectl.model.event import EVENTS, MESSAGE_KINDS
+from hivectl.model.work import EXECUTION_MOVES, ORDER_MOVES
 from hivectl.protocol.closing import MEANINGS, TERMINAL
 from hivectl.protocol.methods import METHODS, Method, params_model
 from hivectl.protocol.schema import build_schema
 
+KIB = 1024
 DOCS = Path(__file__).parent
 BLOCK = re.compile(r"(<!-- generated: ([a-z-]+) -->\n).*?(<!-- end of \2 -->)", re.DOTALL)
 
@@ -164,6 +170,86 @@ def exits_table() -> str:
     )
 
 
+def settings_tables() -> str:
+    """Every setting, by section."""
+    sections: dict[str, list[Setting]] = {}
+    for setting in SETTINGS:
+        sections.setdefault(setting.key.split(".")[0], []).append(setting)
+    return "\n\n".join(_section(name, rows) for name, rows in sections.items())
+
+
+def _section(name: str, rows: list[Setting]) -> str:
+    lines = []
+    for row in rows:
+        notes = [row.meaning]
+        if row.choices:
+            notes.append(f"One of {', '.join(f'`{choice}`' for choice in row.choices)}.")
+        if limits := _limits(row):
+            notes.append(limits)
+        if row.reloads:
+            notes.append("*Reloads.*")
+        variable = "(file only)" if row.kind == "table" else f"`{row.variable}`"
+        lines.append((f"`{row.key}`", variable, _shown(row, row.default), " ".join(notes)))
+    return f"### [{name}]\n\n" + table(("setting", "variable", "default", "meaning"), lines)
+
+
+def _limits(row: Setting) -> str:
+    least = None if row.least is None else _plain(row, row.least)
+    most = None if row.most is None else _plain(row, row.most)
+    if least is not None and most is not None:
+        return f"{least} to {most}."
+    if least is not None and row.least:
+        return f"At least {least}."
+    return f"At most {most}." if most is not None else ""
+
+
+def _shown(row: Setting, value: object) -> str:
+    if value in ([], {}, ""):
+        return "(empty)"
+    return f"`{_plain(row, value)}`"
+
+
+def _plain(row: Setting, value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if row.kind == "size" and isinstance(value, int | float):
+        for unit, name in ((KIB**3, "G"), (KIB**2, "M"), (KIB, "K")):
+            if value and value % unit == 0:
+                return f"{int(value) // unit}{name}"
+        return str(int(value))
+    if row.kind == "duration" and isinstance(value, int | float):
+        return (
+            "0"
+            if not value
+            else format_duration(float(value))
+            .replace(" 00s", "")
+            .replace(" 00m", "")
+            .replace(".0s", "s")
+        )
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def other_variables() -> str:
+    """Variables that are no settings."""
+    return table(("variable", "meaning"), ((f"`{n}`", text) for n, text in OTHER_VARIABLES.items()))
+
+
+def failpoints() -> str:
+    """Where a test may break the program."""
+    names = failpoint.NAMES | failpoint.SHIM_NAMES
+    return table(("failpoint", "strikes"), ((f"`{n}`", text) for n, text in names.items()))
+
+
+def diagram(moves: Mapping[Any, Iterable[Any]]) -> str:
+    """A state machine drawn from its table."""
+    lines = ["```mermaid", "stateDiagram-v2", f"    [*] --> {next(iter(moves))}"]
+    for state, targets in moves.items():
+        lines += [f"    {state} --> {target}" for target in sorted(targets)]
+        if not targets:
+            lines.append(f"    {state} --> [*]")
+    return "\n".join([*lines, "```"])
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "methods": methods_table,
     "parameters": parameters,
@@ -172,6 +258,12 @@ TABLES: dict[str, Callable[[], str]] = {
     "errors": errors_table,
     "close-codes": close_table,
     "exit-codes": exits_table,
+    "settings": settings_tables,
+    "variables": other_variables,
+    "failpoints": failpoints,
+    "execution-states": lambda: diagram(EXECUTION_MOVES),
+    "work-order-states": lambda: diagram(ORDER_MOVES),
+    "approval-states": lambda: diagram(APPROVAL_MOVES),
 }
 
 

@@ -55,7 +55,7 @@ EXECUTION_MOVES: dict[ExecutionState, frozenset[ExecutionState]] = {
     ExecutionState.STARTING: frozenset({ExecutionState.RUNNING, ExecutionState.WAITING}) | _ENDS,
     ExecutionState.RUNNING: frozenset({ExecutionState.WAITING}) | _ENDS,
     ExecutionState.WAITING: frozenset({ExecutionState.RUNNING}) | _ENDS,
-    **{end: frozenset() for end in _ENDS},
+    **{state: frozenset() for state in ExecutionState if state in _ENDS},
 }
 
 ORDER_MOVES: dict[OrderState, frozenset[OrderState]] = {
