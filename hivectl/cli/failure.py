@@ -59,7 +59,9 @@ def _details(error: HiveError) -> list[str]:
     found = [
         f"{str(item.get('pointer', '')).strip('/').replace('/', '.')}: {item['message']}"
         for item in error.details.get("errors") or []
-        if isinstance(item, dict) and item.get("message")
+        if isinstance(item, dict)
+        and item.get("message")
+        and str(item["message"]) not in error.message
     ]
     for name in ("allowed", "limit", "execution", "users", "incident"):
         if value := error.details.get(name):

@@ -61,7 +61,7 @@ def stop(hive: Session, *, runs: str, timeout: str | None) -> None:
         return
     _wait_until_gone(hive, int(found["pid"]), limit_s if runs == "wait" else 0.0)
     live = found.get("live") or []
-    words = {"keep": "go on", "wait": "were waited for", "kill": "were ended"}[runs]
+    words = {"keep": "left running", "wait": "waited for", "kill": "ended"}[runs]
     text = f"stopped; {len(live)} run{'s' if len(live) != 1 else ''} {words}" if live else "stopped"
     _tell(hive, {"running": False, "stopped": True, **found}, text)
 

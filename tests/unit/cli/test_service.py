@@ -82,7 +82,7 @@ def test_stop_returns_when_the_daemon_is_gone(hive, daemon):
     daemon.answers["daemon.stop"] = stopping
     ran = hive("daemon", "stop", "--runs", "wait", "--timeout", "10s")
     assert ran.code == 0, ran.err
-    assert ran.out == "stopped; 2 runs were waited for\n"
+    assert ran.out == "stopped; 2 runs waited for\n"
     assert process.wait(5) == -signal.SIGKILL
     assert daemon.wait_for("daemon.stop") == {"runs": "wait", "timeout_s": 10.0}
 
