@@ -7,6 +7,7 @@ private files. Whoever wants a further flag adds a row, never a place where argv
 from __future__ import annotations
 
 import json
+import string
 from collections.abc import Callable
 from pathlib import Path
 
@@ -51,7 +52,9 @@ _FLAGS: tuple[tuple[str, str, Callable[[Options], str | None]], ...] = (
 _SECRETS_OF_HOME = (
     ".ssh",
     ".aws",
-    ".claude*",
+    ".claude.*",
+    ".claude-*",
+    ".claude_*",
     ".config/gh",
     ".gnupg",
     ".netrc",
@@ -61,14 +64,32 @@ _SECRETS_OF_HOME = (
 )
 
 
-def secret_paths(home: Path, *others: Path) -> tuple[str, ...]:
+class ClaudeHome(str):
+    """The path of Claude's own directory in a `deny_read`: closed, but for the outputs Claude keeps there.
+
+    Output of a tool above 30,000 characters goes to a file below it, and the model is told to read that
+    file. No rule can open what a wider one closes, so the closed parts are spelt out: whatever Claude
+    may keep there tomorrow is closed as well.
+    """
+
+    __slots__ = ()
+
+
+_LETTERS = string.ascii_letters + string.digits + "._@+~,=%-"
+"""What the names of Claude's own files are made of; the hyphen last, as classes want it."""
+
+
+def secret_paths(home: Path, *others: Path, claude_home: Path | None = None) -> tuple[str, ...]:
     """What no tool and no @mention may read by default (S24): `deny_read` of a RunSpec.
 
-    `others` are hivectl's own directories. A `*` in a path is a wild card.
+    `others` are hivectl's own directories, `claude_home` is CLAUDE_CONFIG_DIR where it is set. A `*` in
+    a path is a wild card.
     """
+    homes = dict.fromkeys((home / ".claude", *([claude_home] if claude_home else [])))
     return (
         *(str(other) for other in others),
         *(str(home / name) for name in _SECRETS_OF_HOME),
+        *(ClaudeHome(place) for place in homes),
         "/**/.env*",
     )
 
@@ -78,10 +99,37 @@ def settings_bytes(deny_read: tuple[str, ...]) -> bytes:
     rules: list[str] = []
     for path in deny_read:
         # `//` marks an absolute path in Claude's rules; one rule for the name, one for all below it.
-        pattern = "//" + _escape(path.strip("/"))
-        for tool in ("Read", "Edit"):
-            rules += [f"{tool}({pattern})", f"{tool}({pattern}/**)"]
+        whole = "//" + _escape(path.strip("/"))
+        parts = _closed_parts(whole) if isinstance(path, ClaudeHome) else [whole]
+        for tool, patterns in (("Read", parts), ("Edit", [whole])):
+            for pattern in patterns:
+                rules += [f"{tool}({pattern})", f"{tool}({pattern}/**)"]
     return json.dumps({"permissions": {"deny": rules}}, ensure_ascii=True, indent=1).encode()
+
+
+def _closed_parts(claude_home: str) -> list[str]:
+    """Patterns for all of Claude's directory but projects/PROJECT/SESSION/tool-results."""
+    projects = f"{claude_home}/projects/*"
+    return [
+        *_all_but("projects", below=claude_home),
+        f"{projects}/*.*",
+        f"{projects}/memory",
+        *_all_but("tool-results", below=f"{projects}/*"),
+    ]
+
+
+def _all_but(name: str, *, below: str) -> list[str]:
+    """Patterns for every name in a directory but one: those that differ first in the nth letter."""
+    differing = (f"{name[:at]}{_other_than(letter)}*" for at, letter in enumerate(name))
+    shorter = (name[:at] for at in range(1, len(name)))
+    return [f"{below}/{pattern}" for pattern in (*differing, *shorter, f"{name}?*")]
+
+
+def _other_than(letter: str) -> str:
+    """A class of the letters of names but this one. Claude knows no negated class, and no difference
+    between small and capital letters."""
+    kept = (each for each in _LETTERS if each not in (letter.lower(), letter.upper()))
+    return f"[{''.join(kept)}]"
 
 
 def _escape(path: str) -> str:

@@ -328,10 +328,9 @@ def _warnings(p: Any, session: str, project: Project) -> list[str]:
     is_resumed = session not in ("current", "new") or (session == "current" and project.session)
     if not asked or not is_resumed:
         return []
-    return [
-        f"{' and '.join(asked)} will have no effect: Claude keeps the system prompt a conversation began"
-        " with. Begin a new one (session: new) to change it."
-    ]
+    names = " and ".join(asked)
+    known = "Claude keeps the system prompt a conversation began with"
+    return [f"{names} will have no effect: {known}. Begin a new one (session: new) to change it."]
 
 
 _SESSIONS = "SELECT s.*, p.name AS name, p.session AS current FROM sessions s JOIN projects p ON p.id = s.project"

@@ -1,6 +1,7 @@
 """S22, S23, S24, S25, S27: what reaches Claude's command line."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -141,12 +142,46 @@ def test_s24_the_settings_file_denies_reading_secrets() -> None:
     launch = claude_argv.build(replace(SPEC, deny_read=paths), INFO)
     deny = json.loads(launch.files["settings.json"])["permissions"]["deny"]
     for path in (
-        "/home/dev/.local/state/hivectl", "/home/dev/.ssh", "/home/dev/.aws", "/home/dev/.claude*",
+        "/home/dev/.local/state/hivectl", "/home/dev/.ssh", "/home/dev/.aws", "/home/dev/.claude.*",
         "/home/dev/.config/gh", "/**/.env*",
     ):  # fmt: skip
         for tool in ("Read", "Edit"):
             assert f"{tool}(/{path})" in deny
             assert f"{tool}(/{path}/**)" in deny
+
+
+def _as_regex(pattern: str) -> str:
+    """As Claude reads a pattern: within one name, classes without negation, any case."""
+    marks = {"*": "[^/]*", "?": "[^/]"}
+    parts = re.findall(r"\[[^]]*\]|.", pattern)
+    return "".join(
+        marks.get(part) or (part if part[0] == "[" else re.escape(part)) for part in parts
+    )
+
+
+@pytest.mark.parametrize("home", ["/home/dev/.claude", "/srv/claude"])
+def test_s24_of_claudes_own_directory_only_long_outputs_can_be_read(home: str) -> None:
+    paths = claude_argv.secret_paths(Path("/home/dev"), claude_home=Path("/srv/claude"))
+    deny = json.loads(claude_argv.settings_bytes(paths))["permissions"]["deny"]
+    assert f"Edit(/{home}/**)" in deny
+    closed = [
+        re.compile(_as_regex(rule[6:-1].removesuffix("/**")), re.IGNORECASE)
+        for rule in deny
+        if rule.startswith(f"Read(/{home}")
+    ]
+
+    def is_closed(path: str) -> bool:
+        place = Path(home, path)
+        return any(rule.fullmatch(str(p)) for p in (place, *place.parents) for rule in closed)
+
+    for name in (
+        ".credentials.json", "settings.json", "settings.local.json", "history.jsonl", "backups/x",
+        "plans/p.md", "Projects2/x", "projects2/x", "p", "_new", "projects/-a/s.jsonl",
+        "projects/-a/memory/m.md", "projects/-a/s/subagents/x", "projects/-a/s/tool-results2/x",
+        "projects/-a/s/tool_results/x",
+    ):  # fmt: skip
+        assert is_closed(name), name
+    assert not is_closed("projects/-a-b/0f0d/tool-results/b1.txt")
 
 
 def test_s24_a_bracket_in_a_denied_path_cannot_end_the_rule() -> None:
