@@ -10,13 +10,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from hivectl.journal import reader
 from hivectl.journal.writer import Journal, JournalLimits
-from hivectl.kit import files
 from hivectl.kit.clock import SystemClock
 
 WRITER = """
@@ -170,10 +168,3 @@ def test_an_index_that_cannot_be_written_fails_no_append(tmp_path: Path) -> None
     acknowledged = max(acknowledged, last_number(process.communicate()[0]))
     assert acknowledged > 0
     check_log(tmp_path / "log", acknowledged)
-
-
-def test_boot_ids_tell_boots_apart() -> None:
-    assert files.boot_id() == files.boot_id()
-
-
-_ = Any
