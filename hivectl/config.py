@@ -20,6 +20,9 @@ from hivectl.kit.clock import parse_duration_s
 from hivectl.model.errors import HiveError
 
 DEFAULT_PORT = 4483
+SOCKET_PATH_BYTES = 91
+"""What our sockets' paths may have: the system's limit (103 on macOS, 107 on Linux) less the longer
+name under which a socket is bound before it gets its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +217,7 @@ def find_places(env: Mapping[str, str]) -> Places:
     if root := env.get("HIVECTL_HOME"):
         base = Path(root).expanduser().absolute()
         file = Path(env.get("HIVECTL_CONFIG") or base / "config.toml")
-        return Places(base / "state", file, base / "run", is_private=True)
+        return Places(base / "state", file, _reachable(base / "run", env, home), is_private=True)
     state = Path(env.get("XDG_STATE_HOME") or home / ".local/state") / "hivectl"
     config = Path(env.get("XDG_CONFIG_HOME") or home / ".config") / "hivectl"
     runtime = env.get("XDG_RUNTIME_DIR")
@@ -222,6 +225,18 @@ def find_places(env: Mapping[str, str]) -> Places:
     return Places(
         state, Path(env.get("HIVECTL_CONFIG") or config / "config.toml"), where, is_private=False
     )
+
+
+def _reachable(runtime: Path, env: Mapping[str, str], home: Path) -> Path:
+    """`runtime`, or where its sockets' paths would be too long to bind, a short place with a name of its own."""
+    if len(os.fsencode(runtime)) + len("/api.sock") <= SOCKET_PATH_BYTES:
+        return runtime
+    import hashlib  # noqa: PLC0415  it loads OpenSSL, and few need it
+
+    own = hashlib.sha256(os.fsencode(runtime)).hexdigest()[:12]
+    given = env.get("XDG_RUNTIME_DIR")
+    near = Path(given) if given and Path(given).is_dir() else home / ".local/state"
+    return near / "hivectl" / f"run-{own}"
 
 
 def load(flags: Mapping[str, Any] | None = None, env: Mapping[str, str] | None = None) -> Settings:

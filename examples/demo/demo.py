@@ -37,7 +37,13 @@ class Demo:
         self.project = home / "garden"
         self.hivectl = str(Path(sys.executable).with_name("hivectl"))
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("HIVECTL_", "NOTIFY_"))}
-        self.env = kept | {"HIVECTL_HOME": str(home / "hive"), "HIVECTL_CLAUDE_BIN": "mock"}
+        self.env = kept | {
+            "HIVECTL_HOME": str(home / "hive"),
+            "HIVECTL_CLAUDE_BIN": "mock",
+            # The stand-in keeps sessions and output where Claude would: not beside yours.
+            "CLAUDE_CONFIG_DIR": str(home / "claude"),
+            "TMPDIR": str(home),
+        }
         self.started = time.monotonic()
 
     # --- telling and doing -------------------------------------------------------------------------
@@ -107,7 +113,7 @@ class Demo:
         return found
 
     def daemon_pid(self) -> int:
-        return int(json.loads((self.home / "hive/run/daemon.json").read_text())["pid"])
+        return int(self.ask("health")["pid"])
 
     def check(self, claim: str, *, holds: bool) -> None:
         if not holds:
@@ -237,9 +243,8 @@ class Demo:
 
     def clean(self) -> None:
         """End what may still run after a failure, by pid."""
-        runtime = self.home / "hive/run/daemon.json"
-        if runtime.exists():
-            words = [self.hivectl, "daemon", "stop", "--runs=kill"]
+        if self.processes(f"HIVECTL_HOME={self.env['HIVECTL_HOME']}"):
+            words = [self.hivectl, "--no-autostart", "daemon", "stop", "--runs=kill"]
             subprocess.run(words, env=self.env, timeout=STEP_S, check=False)
         for pid in self.processes(f"HIVECTL_HOME={self.env['HIVECTL_HOME']}"):
             try:

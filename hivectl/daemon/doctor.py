@@ -31,8 +31,6 @@ Status = Literal["ok", "warn", "fail"]
 _MIB = 1024 * 1024
 _FREE_WARN = 1024 * _MIB
 _FREE_FAIL = 100 * _MIB
-_SOCKET_PATH_BYTES = 103
-"""The shortest limit of a UNIX socket's path (macOS; Linux has 107)."""
 _WAL_RESET_FIXED = (3, 51, 3)
 _LEFTOVERS = ("*.torn-*", "*.corrupt-*")
 
@@ -201,13 +199,13 @@ def _daemon(settings: Settings) -> Iterable[Check]:
 
 def _socket(places: Places, *, is_running: bool) -> Iterable[Check]:
     path = places.socket
-    if len(os.fsencode(path)) > _SOCKET_PATH_BYTES:
+    if len(os.fsencode(path)) > config.SOCKET_PATH_BYTES:
         yield Check(
             "socket_path",
-            "warn",
-            f"the socket's path is long ({len(os.fsencode(path))} bytes)",
-            "Operating systems allow about 100 bytes; hivectl uses a shortened name then.",
-            "A shorter HIVECTL_HOME avoids it.",
+            "fail",
+            f"the socket's path is too long ({len(os.fsencode(path))} bytes): {path}",
+            f"A UNIX socket's path may have {config.SOCKET_PATH_BYTES} bytes.",
+            "Give a shorter HIVECTL_HOME or XDG_RUNTIME_DIR.",
         )
     try:
         found = path.lstat()

@@ -484,6 +484,11 @@ class _Life:
         # A start that was refused (the socket belongs to another daemon) must not take that one's file.
         if self._is_announced:
             self._runtime_file.unlink(missing_ok=True)
+        places = self._settings.places
+        if places.is_private and places.runtime.parent != places.state.parent:
+            # Outside of the private directory only because its path is long: nothing may stay there.
+            with suppress(OSError):
+                places.runtime.rmdir()
 
 
 def _report(name: str, error: BaseException) -> None:

@@ -10,6 +10,7 @@ import socket
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -31,8 +32,10 @@ def until(condition: Callable[[], bool], what: str, within_s: float = 15.0) -> N
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Path:
-    return tmp_path / "home"
+def home() -> Iterator[Path]:
+    """Short, whatever the test is called: a socket's path has a limit."""
+    with tempfile.TemporaryDirectory(prefix="hv") as place:
+        yield Path(place) / "h"
 
 
 @pytest.fixture

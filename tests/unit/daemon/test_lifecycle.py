@@ -125,3 +125,16 @@ def test_reload_without_a_change_changes_nothing(tmp_path: Path) -> None:
 def test_s10_token_is_not_shown_by_the_control_it_travels_in() -> None:
     fields = lifecycle.Control.__dataclass_fields__
     assert fields["token"].repr is False
+
+
+def test_long_home_keeps_its_sockets_in_a_short_private_place_of_its_own(tmp_path: Path) -> None:
+    def found(name: str, **more: str) -> config.Places:
+        return config.find_places({"HIVECTL_HOME": str(tmp_path / name), "HOME": "/home/a"} | more)
+
+    long, other = found("a" * 90), found("b" * 90)
+    assert long.state == tmp_path / ("a" * 90) / "state"
+    assert long.runtime.parent == Path("/home/a/.local/state/hivectl")
+    assert len(os.fsencode(long.socket)) <= config.SOCKET_PATH_BYTES
+    assert long.runtime == found("a" * 90).runtime != other.runtime
+    assert found("c" * 90, XDG_RUNTIME_DIR=str(tmp_path)).runtime.parent == tmp_path / "hivectl"
+    assert found("short", HIVECTL_HOME="/h").runtime == Path("/h/run")
