@@ -69,6 +69,8 @@ IDLE_S = 3600.0
 STDERR_LINE_MAX = 16 * 1024
 STDERR_TAIL = 8 * 1024
 STORAGE_RETRY_S = 0.5
+ADOPT_RETRY_S = 5.0
+UNREACHABLE = frozenset({"UNAVAILABLE", "PROTOCOL_MISMATCH"})
 RETRYABLE = frozenset({"STORAGE_FULL", "STORAGE_ERROR", "RESOURCE_LIMIT"})
 """A full disk, a database that somebody else has locked: a run's facts wait, they are not dropped."""
 
@@ -156,7 +158,7 @@ class Runner:
 
     async def _live(self) -> None:
         if self._is_adopting:
-            self._handle = await self._w.host.adopt(self.process)
+            self._handle = await self._adopt()
             if self._handle is None and self._execution.state is not ExecutionState.STARTING:
                 await self._finish(Exit(reason=StopReason.EXITED, shim_lost=True))
                 return
@@ -169,6 +171,21 @@ class Runner:
         ended = await self._follow()
         failpoint.hit("exit_seen")
         await self._finish(ended)
+
+    async def _adopt(self) -> Handle | None:
+        """Find the process again, however long its shim does not answer: it may be frozen, or of another
+        version, and a run that lives must not be given up."""
+        while True:
+            try:
+                return await self._w.host.adopt(self.process)
+            except HiveError as exc:
+                if exc.code not in UNREACHABLE:
+                    raise
+                _log.warning(
+                    "shim does not answer", extra={"execution": self.id, "error": exc.message}
+                )
+                await self._note(stalled="shim_unreachable")
+                await asyncio.sleep(ADOPT_RETRY_S)
 
     @property
     def pid(self) -> int | None:
