@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from hivectl.cli.reference import render as cli_reference
 from hivectl.config import OTHER_VARIABLES, SETTINGS, Setting
 from hivectl.kit import failpoint
 from hivectl.kit.clock import format_duration
@@ -288,6 +289,11 @@ def main() -> int:
             stale.append(page.relative_to(DOCS.parent))
             if not is_check:
                 page.write_text(fresh, encoding="utf-8")
+    reference = DOCS / "cli.md"
+    if (fresh := cli_reference()) != reference.read_text(encoding="utf-8"):
+        stale.append(reference.relative_to(DOCS.parent))
+        if not is_check:
+            reference.write_text(fresh, encoding="utf-8")
     if is_check and stale:
         print(f"out of date: {', '.join(map(str, stale))}; run: python docs/generate.py")
         return 1

@@ -73,7 +73,6 @@ SETTINGS: tuple[Setting, ...] = (
     S("execution.term_s", "duration", 5.0, "Stop ladder: time after SIGTERM.", least=0, most=600),
     S("execution.max_output_bytes", "size", 1024 * MIB, "Most output of one execution.", least=1024, reloads=True),
     S("execution.max_prompt_bytes", "size", 5 * MIB, "Largest prompt.", least=1, most=5 * MIB),
-    S("execution.on_usage_limit", "choice", "park", "What happens to work that met a usage limit.", choices=("park", "fail")),
     S("queue.max_orders", "int", 100_000, "Most work orders waiting.", least=1),
     S("queue.idempotency_h", "int", 24, "Hours an idempotency key is remembered.", least=1, most=24 * 30),
     S("approval.default", "choice", "ask", "What happens when no rule matches.", choices=("ask", "deny", "allow")),
@@ -222,9 +221,8 @@ def find_places(env: Mapping[str, str]) -> Places:
     config = Path(env.get("XDG_CONFIG_HOME") or home / ".config") / "hivectl"
     runtime = env.get("XDG_RUNTIME_DIR")
     where = Path(runtime) / "hivectl" if runtime and Path(runtime).is_dir() else state / "run"
-    return Places(
-        state, Path(env.get("HIVECTL_CONFIG") or config / "config.toml"), where, is_private=False
-    )
+    file = Path(env.get("HIVECTL_CONFIG") or config / "config.toml")
+    return Places(state, file, where, is_private=False)
 
 
 def _reachable(runtime: Path, env: Mapping[str, str], home: Path) -> Path:

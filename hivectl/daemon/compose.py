@@ -44,6 +44,7 @@ CLOSE_S = 2.0
 VITAL = frozenset({"claims"})
 """Tasks without which the daemon would only look alive."""
 HOUR_US = 3_600_000_000
+UPKEEP_S = 3600.0
 ROOM_RETRY_S = 0.5
 """How often what could not be written for want of room is tried again."""
 
@@ -102,7 +103,18 @@ class Daemon:
         counts = {**recovered, "events_completed": missing}
         await self._tell_start(db, notices, counts)
         await self._server.start()
+        _ = self._nursery.start(self._upkeep(db), name="upkeep")
         _log.info("recovered", extra=counts)
+
+    async def _upkeep(self, db: Database) -> None:
+        """Once an hour: what grows old goes, also where nothing happens."""
+        key_age_us = self._settings.number("queue.idempotency_h") * HOUR_US
+        while True:
+            await asyncio.sleep(UPKEEP_S)
+            self._journal.maintain()
+            await _try(
+                "forget old keys", db.write(lambda tx: work.forget_keys(tx, older_us=key_age_us))
+            )
 
     async def _open_database(self, places: Places) -> tuple[Database, list[str]]:
         """The database, and what the user must be told of it: made anew from the log where it was lost."""

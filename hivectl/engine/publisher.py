@@ -128,6 +128,7 @@ class Publisher:
         """The stream is about to be removed: neither sync nor retry it."""
         self._touched.discard(stream)
         self._held.pop(stream, None)
+        self._bus.forget(stream)
 
     async def close(self) -> None:
         """Remove what the log has from the outbox."""

@@ -35,7 +35,6 @@ EVENTS: dict[str, EventKind] = {
     "stderr": EventKind("A line Claude wrote to standard error.", "text"),
     "session.started": EventKind("Claude named its session.", "session, model, version, resumed"),
     "session.reset": EventKind("The next execution starts a fresh conversation.", "session"),
-    "session.ended": EventKind("The conversation was ended.", "session, reason"),
     "usage.updated": EventKind("Claude reported what a turn used.", "usage, cost_usd"),
     "usage_limit.hit": EventKind("Claude reported a usage limit.", "kind, resets_at, status"),
     "approval.requested": EventKind("Claude asks, and a person must answer.", "the approval", _INBOX ),
