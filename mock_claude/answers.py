@@ -293,6 +293,8 @@ def _report(turn: "Turn", step: Json) -> str | None:
         earlier = [scenario.extract(text)[0] or text for text in cli.session.prompts[:-1]]
         lines = [f"{number}. {text}" for number, text in enumerate(earlier, 1)]
         return "\n".join([f"I remember {len(earlier)} earlier prompts:", *lines])
+    if step.get("system"):
+        return json.dumps({"model": turn.speech.model, **cli.system_prompts}, ensure_ascii=False)
     if step.get("env") or step.get("argv"):
         told: Json = {"argv": sys.argv[1:], "cwd": cli.cwd}
         if step.get("env"):

@@ -100,6 +100,8 @@ class Cli:
         self.ledger = Ledger()
         self.mode = "default"
         self.model = catalog.ALIASES["default"]
+        self.is_model_named = False
+        self.system_prompts = {"system_prompt": "", "append_system_prompt": ""}
         self.settings: Json = {}
         self.rules: dict[str, list[str]] = {"allow": [], "deny": []}
         self.directories: list[str] = []

@@ -53,8 +53,20 @@ def open_session(cli: Cli) -> None:
         cli.session.load(stored, until=until, is_fork=is_fork)
         cli.session.mend(cli.ids.uuid())
         cli.ledger.load(cli.session.cost)
+        _keep_beginning(cli)
     if options.has("name"):
         cli.session.title = options.value("name")
+
+
+def _keep_beginning(cli: Cli) -> None:
+    """A resumed or forked conversation keeps its system prompts whatever is given, and its model unless
+    another one is named."""
+    began = cli.session.began
+    if not began:
+        return
+    cli.system_prompts = {name: str(began[name]) for name in cli.system_prompts}
+    if not cli.is_model_named:
+        cli.model = str(began["model"])
 
 
 def _fresh_id(cli: Cli) -> str:
@@ -218,6 +230,7 @@ def reseed(cli: Cli, seed: int) -> None:
 def begin(cli: Cli, turn: Turn) -> None:
     """Everything from the start of a turn to its `init`."""
     session = cli.session
+    session.remember_beginning({"model": cli.model, **cli.system_prompts})
     if turn.messages:
         session.remember_prompt(turn.prompt, cli.ids.uuid(), turn.uuids)
     if session.title:

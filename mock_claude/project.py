@@ -39,9 +39,26 @@ def layer_path(cli: Cli, source: str) -> str:
 
 def load(cli: Cli) -> None:
     """Read the layers and let them act on the process."""
-    layers = [read_json(layer_path(cli, source)) for source in sources(cli)]
-    for layer in [*layers, cli.settings]:
+    for source in sources(cli):
+        layer = read_json(layer_path(cli, source))
+        if source == "project":
+            _drop_unaccepted(cli, layer)
         _apply(cli, layer)
+    _apply(cli, cli.settings)
+
+
+def _drop_unaccepted(cli: Cli, layer: Json) -> None:
+    """What a repository allows holds only where its trust dialog was accepted; all else of it holds."""
+    known = read_json(os.path.join(machine.env("HOME"), ".claude.json")).get("projects") or {}
+    if (known.get(cli.cwd) or {}).get("hasTrustDialogAccepted") is True:
+        return
+    rules = layer.get("permissions") or {}
+    if ignored := rules.pop("allow", None):
+        entries = "entry" if len(ignored) == 1 else "entries"
+        machine.complain(
+            f"Ignoring {len(ignored)} permissions.allow {entries} from .claude/settings.json: this "
+            "workspace has not been trusted."
+        )
 
 
 def read_json(path: str) -> Json:
@@ -64,6 +81,7 @@ def _apply(cli: Cli, layer: Json) -> None:
         cli.mode = mode if cli.mode == "default" else cli.mode
     if layer.get("model") and not cli.options.has("model"):
         cli.model = catalog.resolve_model(str(layer["model"]))
+        cli.is_model_named = True
     url = (layer.get("env") or {}).get("ANTHROPIC_BASE_URL")
     cli.redirected_to = str(url) if url else cli.redirected_to
     machine.ENV.update({str(name): str(value) for name, value in (layer.get("env") or {}).items()})

@@ -66,6 +66,7 @@ DIRECTIVES = (
         "named ones",
     ),
     Directive("argv", "true", "the answer is JSON: argv and cwd"),
+    Directive("system", "true", "the answer is JSON: model and system prompts in effect"),
     Directive(
         "error",
         'kind, {"kind","message","retries","recovers"}',

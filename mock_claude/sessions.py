@@ -14,6 +14,9 @@ UNKNOWN_OUTCOME = (
     "outcome is unknown. It was not run again.]"
 )
 
+BEGAN = "mock-conversation"
+BEGAN_FIELDS = ("model", "system_prompt", "append_system_prompt")
+
 
 def find(wanted: str) -> str | None:
     """The file of a session by id, or by title, in any project."""
@@ -80,6 +83,8 @@ class Session:
         self.seen: set[str] = set()
         self.title = ""
         self.cost: Json = {}
+        self.began: Json = {}
+        """Model and system prompts: what a later resume goes on with."""
         self._leaf: str | None = None
         self._open_calls: list[str] = []
         self._ends_with_user = False
@@ -108,6 +113,8 @@ class Session:
             self.title = str(line.get("customTitle", ""))
         elif kind == "cost-state":
             self.cost = line
+        elif kind == BEGAN:
+            self.began = {name: line.get(name, "") for name in BEGAN_FIELDS}
 
     def _remember_message(self, line: Json) -> None:
         self._leaf = line.get("uuid")
@@ -166,6 +173,12 @@ class Session:
         self.record("user", message, uuid, commandUuids=command_uuids)
         self.prompts.append(prompt)
         self.seen.update(command_uuids)
+
+    def remember_beginning(self, began: Json) -> None:
+        """Store the model and the system prompts, where they are not what is stored already."""
+        if began != self.began:
+            self.began = began
+            self.note(BEGAN, **began)
 
     def note(self, kind: str, **fields: object) -> None:
         """Append a line of bookkeeping."""

@@ -15,6 +15,11 @@ def build(options: Options, argv: list[str]) -> Cli:
     cli.argv = argv
     cli.on_control = control.handle
     cli.model = catalog.resolve_model(_model(options))
+    cli.is_model_named = bool(options.value("model") or machine.env("ANTHROPIC_MODEL"))
+    cli.system_prompts = {
+        "system_prompt": _text(options, "system-prompt"),
+        "append_system_prompt": _text(options, "append-system-prompt"),
+    }
     mode = options.value("permission-mode", "default")
     cli.mode = "default" if mode == "manual" else mode
     if options.has("dangerously-skip-permissions"):
@@ -51,3 +56,15 @@ def _greet(cli: Cli) -> None:
 def _model(options: Options) -> str:
     login = "sonnet" if machine.env("CLAUDE_CODE_OAUTH_TOKEN") else "opus"
     return options.value("model") or machine.env("ANTHROPIC_MODEL") or login
+
+
+def _text(options: Options, name: str) -> str:
+    """What a flag and its form that names a file say together."""
+    texts = [options.value(name)] if options.value(name) else []
+    if path := options.value(f"{name}-file"):
+        try:
+            with open(path, encoding="utf-8") as file:
+                texts.append(file.read())
+        except (OSError, ValueError) as error:
+            machine.complain(f"mock_claude: {error}")
+    return "\n".join(texts)

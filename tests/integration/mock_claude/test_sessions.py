@@ -144,3 +144,24 @@ def test_two_processes_may_continue_the_same_session(desk):
 def test_short_flags_do_the_same(desk, flag):
     desk.ask("Hello", "--session-id", ID)
     assert desk.ask(MEMORY, flag, ID).exit_code == 0
+
+
+SYSTEM = 'mock: {"system": true}'
+
+
+def test_a_resumed_conversation_keeps_its_system_prompt_and_its_model(desk):
+    first = desk.ask(SYSTEM, "--append-system-prompt", "pirate", "--model", "sonnet").result()
+    began = json.loads(first["result"])
+    assert (began["append_system_prompt"], "sonnet" in began["model"]) == ("pirate", True)
+    resume = ["--resume", first["session_id"], "--append-system-prompt", "judge"]
+    assert json.loads(desk.ask(SYSTEM, *resume).result()["result"]) == began
+    forked = desk.ask(SYSTEM, *resume, "--fork-session", "--system-prompt", "baker")
+    assert json.loads(forked.result()["result"]) == began
+
+
+def test_a_model_that_is_named_is_kept_from_then_on(desk):
+    session = desk.ask(SYSTEM, "--model", "sonnet").result()["session_id"]
+    named = desk.ask(SYSTEM, "--resume", session, "--model", "haiku").result()
+    later = desk.ask(SYSTEM, "--resume", session).result()
+    assert "haiku" in named["result"]
+    assert later["result"] == named["result"]

@@ -109,3 +109,15 @@ def test_composed_text_attaches_nothing(desk):
     running.user("See @secret.txt", client_composed=True)
     running.finish()
     assert "the password" not in str(running.events)
+
+
+@pytest.mark.parametrize("is_accepted", [False, True])
+def test_what_a_repository_allows_needs_the_trust_dialog(desk, is_accepted):
+    (desk.cwd / ".claude").mkdir()
+    rules = {"permissions": {"allow": ["Write"]}}
+    (desk.cwd / ".claude" / "settings.json").write_text(json.dumps(rules))
+    known = {"projects": {str(desk.cwd): {"hasTrustDialogAccepted": is_accepted}}}
+    (desk.home / ".claude.json").write_text(json.dumps(known))
+    running = desk.ask('mock: {"permission": true}')
+    assert bool(running.result()["permission_denials"]) != is_accepted
+    assert ("has not been trusted" in running.stderr) != is_accepted
