@@ -79,16 +79,33 @@ def matches(rule: str, tool: str, tool_input: Json, cwd: str) -> bool:
 
 
 def matches_path(pattern: str, target: str, cwd: str) -> bool:
-    """Whether a path rule covers an absolute path: `//abs`, `~/home`, relative; `**` at the end."""
+    """Whether a path rule covers an absolute path, or a directory above it: `//abs`, `~/home`, relative.
+
+    As in the real CLI `*` stays within one name, `**` does not, `[!a]` means those two letters, and
+    case does not count.
+    """
     if pattern.startswith("//"):
         pattern = pattern[1:]
     elif pattern.startswith("~"):
         pattern = os.path.expanduser(pattern)
     else:
         pattern = os.path.join(cwd, pattern.lstrip("/").removeprefix("./"))
-    import fnmatch
+    import re
 
-    return target == pattern.removesuffix("/**") or fnmatch.fnmatchcase(target, pattern)
+    parts = re.findall(r"\\.|\[[^]]*\]|/\*\*(?=/)|\*\*|.", pattern.removesuffix("/**"))
+    wanted = "".join(_as_regex(part) for part in parts)
+    return re.match(f"{wanted}(/|$)", target, re.IGNORECASE) is not None
+
+
+def _as_regex(part: str) -> str:
+    import re
+
+    wild = {"*": "[^/]*", "?": "[^/]", "**": ".*", "/**": "(/.*)?"}
+    if part in wild:
+        return wild[part]
+    if len(part) > 1 and part[0] == "[":
+        return f"[{part[1:-1].replace('^', chr(92) + '^')}]"
+    return re.escape(part[1:] if len(part) > 1 else part)
 
 
 def suggestions(tool: str, tool_input: Json, cwd: str) -> list[Json]:

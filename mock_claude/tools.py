@@ -30,7 +30,7 @@ def run_bash(cli: Cli, call: Call) -> Outcome:
     except (Interrupted, Signalled):
         running.kill()
         raise
-    return _finish_bash(running, command)
+    return _finish_bash(cli, running, command)
 
 
 def _watch(cli: Cli, call: Call, running: Command) -> bool:
@@ -88,7 +88,7 @@ def _timed_out(cli: Cli, call: Call, running: Command) -> Outcome:
     return background.send(cli, call, running)
 
 
-def _finish_bash(running: Command, command: str) -> Outcome:
+def _finish_bash(cli: Cli, running: Command, command: str) -> Outcome:
     text = running.output()
     if running.exit_code:
         body = f"\n{text}" if text else ""
@@ -103,13 +103,28 @@ def _finish_bash(running: Command, command: str) -> Outcome:
     content = text or "(Bash completed with no output)"
     if len(text) > OUTPUT_LIMIT:
         size = os.path.getsize(running.output_path)
-        result |= {"persistedOutputPath": running.output_path, "persistedOutputSize": size}
+        kept = _keep_output(cli, running.output_path)
+        result |= {"persistedOutputPath": kept, "persistedOutputSize": size}
         content = (
-            f"<persisted-output>\nOutput too large ({size} bytes). "
-            f"Full output saved to: {running.output_path}\n\nPreview (first 2KB):\n"
-            f"{text[:PREVIEW]}\n</persisted-output>"
+            f"<persisted-output>\nOutput too large ({size / 1024:.1f}KB). "
+            f"Full output saved to: {kept}\n\nPreview (first 2KB):\n"
+            f"{text[:PREVIEW]}\n...\n</persisted-output>"
         )
     return Outcome(content, result, is_error=False)
+
+
+def _keep_output(cli: Cli, path: str) -> str:
+    """Copy a long output to where the session keeps it; where it is now."""
+    import shutil
+
+    folder = os.path.join(machine.project_dir(cli.cwd), cli.session.id, "tool-results")
+    kept = os.path.join(folder, os.path.basename(path).removesuffix(".output") + ".txt")
+    try:
+        os.makedirs(folder, exist_ok=True)
+        shutil.copyfile(path, kept)
+    except OSError:
+        return path
+    return kept
 
 
 # -- files

@@ -1,6 +1,7 @@
 """The conversation with a host: requests at any moment, queues, uuids, tools, permissions."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -233,6 +234,12 @@ def test_long_output_is_kept_in_a_file(desk):
     event = next(e for e in running.events if e["type"] == "user")
     assert event["message"]["content"][0]["content"].startswith("<persisted-output>")
     assert event["tool_use_result"]["persistedOutputSize"] == 40001
+    kept = event["tool_use_result"]["persistedOutputPath"]
+    session_id = running.result()["session_id"]
+    assert "/.claude/projects/" in kept
+    assert kept.endswith(".txt")
+    assert kept.split("/")[-3:-1] == [session_id, "tool-results"]
+    assert Path(kept).stat().st_size == 40001
     assert len(event["tool_use_result"]["stdout"]) == 30_000
 
 

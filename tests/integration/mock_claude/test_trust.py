@@ -5,6 +5,8 @@ import socket
 
 import pytest
 
+from mock_claude import permissions
+
 UNTRUSTED = ["--setting-sources", "user", "--strict-mcp-config"]
 
 
@@ -121,3 +123,25 @@ def test_what_a_repository_allows_needs_the_trust_dialog(desk, is_accepted):
     running = desk.ask('mock: {"permission": true}')
     assert bool(running.result()["permission_denials"]) != is_accepted
     assert ("has not been trusted" in running.stderr) != is_accepted
+
+
+@pytest.mark.parametrize(
+    ("rule", "path", "is_covered"),
+    [
+        ("//a/*/c", "/a/b/c", True),
+        ("//a/*/c", "/a/b/b/c", False),
+        ("//a/*/c", "/a/b/c/d/e", True),
+        ("//a/**/c", "/a/b/b/c", True),
+        ("//**/.env*", "/x/y/.env.local", True),
+        ("//a/**", "/A/b", True),
+        ("//a/[bc]*", "/a/cx/y", True),
+        ("//a/[!b]*", "/a/x", False),
+        ("//a/[!b]*", "/a/b", True),
+        ("//a/b?", "/a/b", False),
+        ("//a/\\(b\\)", "/a/(b)", True),
+        ("sub/*.py", "/cwd/sub/a.py", True),
+        ("/sub/*.py", "/cwd/sub/a/b.py", False),
+    ],
+)
+def test_path_rules_are_read_as_the_real_cli_reads_them(rule, path, is_covered):
+    assert permissions.matches_path(rule, path, "/cwd") is is_covered
