@@ -290,6 +290,7 @@ class Projects:
         )
         if p.purge:
             self._h.publisher.forget(project.stream)
+            await self._h.db.write(lambda tx: table.purge(tx, project.stream))
             await asyncio.to_thread(self._h.journal.remove, project.stream)
         return {"id": project.id}
 

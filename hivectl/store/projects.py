@@ -103,7 +103,7 @@ def update(
     changed = find(tx, project.id)
     tx.emit(changed.stream, "project.updated", brief(changed), actor=actor, request=request)
     announce_state(tx, project.id)
-    return changed
+    return find(tx, project.id)
 
 
 def _set(tx: Tx, id_: str, changes: dict[str, Any]) -> None:
@@ -155,6 +155,11 @@ def delete(tx: Tx, ref: str, *, actor: str, request: str) -> Project:
     tx.run("DELETE FROM approvals WHERE project = ?", project.id)
     tx.run("DELETE FROM projects WHERE id = ?", project.id)
     return project
+
+
+def purge(tx: Tx, stream: str) -> None:
+    """Drop what is still on its way into the log of a deleted project: a restart must not bring that back."""
+    tx.run("DELETE FROM outbox WHERE stream = ?", stream)
 
 
 def announce_state(tx: Tx, id_: str) -> None:
