@@ -44,7 +44,7 @@ class Answerer:
         while not self._is_over.wait(0.05):
             with contextlib.suppress(*OFF):
                 try:
-                    for approval in self.daemon.call("approval.list", timeout_s=5)["items"]:
+                    for approval in self.daemon.call("approval.list", patience_s=5)["items"]:
                         self._answer(approval)
                 except RpcError as error:
                     if not error.data["retryable"]:

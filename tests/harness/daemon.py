@@ -173,7 +173,7 @@ class Daemon:
 
     def is_answering(self) -> bool:
         try:
-            self.call("ping", timeout_s=2)
+            self.call("ping", patience_s=2)
         except (OSError, http.client.HTTPException, RpcError):
             return False
         return True
@@ -237,11 +237,11 @@ class Daemon:
 
     # --- requests
 
-    def call(self, method: str, /, *, timeout_s: float = 60.0, **params: Any) -> Any:
+    def call(self, method: str, /, *, patience_s: float = 60.0, **params: Any) -> Any:
         """One request by POST /rpc. Raises RpcError, OSError, HTTPException."""
         body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params})
         headers = {"Content-Type": "application/json", "Connection": "close"}
-        connection = _UnixConnection(self.socket, timeout_s)
+        connection = _UnixConnection(self.socket, patience_s)
         try:
             connection.request("POST", "/rpc", body=body.encode(), headers=headers)
             with connection.getresponse() as response:
