@@ -263,14 +263,16 @@ class Watch:
     async def _detach_or_cancel(self, wait_for_signal: Any) -> bool:
         screen = self.session.screen
         screen.status("")
-        screen.note(("warn", "\ndetaching; Ctrl-C again within 2 s cancels the run"))
+        screen.note(("", f"\ndetached; it goes on. Come back with: hivectl attach {self.execution}"))
+        screen.note(("warn", "Ctrl-C again within 2 s cancels it"))
+        was_quiet, self.is_quiet = self.is_quiet, True
         try:
             async with asyncio.timeout(SECOND_CTRL_C_S):
                 await wait_for_signal()
         except TimeoutError:
-            screen.note(("", f"it goes on. Come back with: hivectl attach {self.execution}"))
             self._end = End.DETACHED
             return True
+        self.is_quiet = was_quiet
         self._cancel("terminate")
         return False
 
