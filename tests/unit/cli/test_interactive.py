@@ -216,9 +216,7 @@ def test_ctrl_c_detaches_and_says_how_to_return(terminal, script):
     shell.type("\x03")
     shell.expect("hivectl attach x_1")
     shell.expect("Ctrl-C again within 2 s cancels")
-    script.say("said after the detaching")
     assert shell.end() == 130
-    assert "said after" not in shell.text
     assert all(name != "kill" for name, _ in script.daemon.requests)
 
 
