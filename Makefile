@@ -10,10 +10,14 @@ BASE   := $(VENV)/.installed
 WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest -p no:cacheprovider
 
-.PHONY: help demo test check all soak bench format clean
+# Where `make install` puts the commands: $(PREFIX)/bin, with an environment of their own.
+PREFIX ?= $(HOME)/.local
+
+.PHONY: help demo install uninstall test check all soak bench format clean
 
 help:
 	@echo "make demo    see hivectl at work with a stand-in for Claude, in under a minute"
+	@echo "make install put the commands hivectl and mock_claude into ~/.local/bin (PREFIX=...)"
 	@echo "make test    install, and run all tests"
 	@echo "make check   format, lint, types, imports, generated documents"
 	@echo "make all     both"
@@ -40,6 +44,18 @@ $(STAMP): pyproject.toml hivectl/__init__.py | $(VENV)/bin/python
 
 demo: $(BASE)
 	@$(BIN)/python examples/demo/demo.py
+
+install:
+	@$(PYTHON) -m venv $(PREFIX)/share/hivectl
+	@$(PREFIX)/share/hivectl/bin/python -m pip install --quiet --disable-pip-version-check .
+	@mkdir -p $(PREFIX)/bin
+	@ln -sf $(PREFIX)/share/hivectl/bin/hivectl $(PREFIX)/share/hivectl/bin/mock_claude $(PREFIX)/bin/
+	@echo "installed: $(PREFIX)/bin/hivectl, $(PREFIX)/bin/mock_claude"
+	@case ":$$PATH:" in *":$(PREFIX)/bin:"*) ;; \
+	  *) echo "$(PREFIX)/bin is not in your PATH; add it: export PATH=\"$(PREFIX)/bin:\$$PATH\"" ;; esac
+
+uninstall:
+	rm -rf $(PREFIX)/share/hivectl $(PREFIX)/bin/hivectl $(PREFIX)/bin/mock_claude
 
 test: $(STAMP)
 	$(PYTEST) -n $(WORKERS) --dist worksteal $(ARGS)

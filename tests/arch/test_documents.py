@@ -81,7 +81,7 @@ def test_changelog_names_every_dependency() -> None:
 
 def test_make_has_the_promised_targets() -> None:
     makefile = (source.ROOT / "Makefile").read_text()
-    for target in ("demo", "test", "check", "all", "soak", "bench"):
+    for target in ("install", "demo", "test", "check", "all", "soak", "bench"):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
 
 
