@@ -198,6 +198,11 @@ def test_s24_claude_reads_its_own_long_output_again(live: LiveDaemon) -> None:
     )
     assert "row-019990" in live.tool_results(second["execution"])[0]
 
+    live.project("other")
+    third = live.execute(script(tool("Read", file_path=str(kept)), text("read")), "other")
+    assert live.wait_approval(third)["tool"] == "Read", "another project has to ask"
+    live.call("kill", execution=third, mode="kill")
+
 
 # --- S25: trust ------------------------------------------------------------------------------------
 
