@@ -266,7 +266,14 @@ def is_alive(pid: int) -> bool:
     return True
 
 
+def interrupt(_number: int, _frame: object) -> None:
+    raise KeyboardInterrupt
+
+
 def main() -> int:
+    # A closed terminal must leave nothing behind either.
+    for number in (signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, interrupt)
     with tempfile.TemporaryDirectory(prefix="hivectl-demo-") as place:
         demo = Demo(Path(place))
         try:
