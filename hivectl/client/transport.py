@@ -127,6 +127,13 @@ def ensure_running(settings: Settings, *, autostart: bool, say: Callable[[str], 
         return False
     if not autostart:
         raise HiveError("UNAVAILABLE", f"No daemon answers at {path}.")
+    if settings.environment.get("HIVECTL_EXECUTION"):
+        # It would be the execution's own daemon: its environment, and swept away at its end.
+        raise HiveError(
+            "UNAVAILABLE",
+            f"No daemon answers at {path}, and an execution does not start one.",
+            hint="Start it from a terminal of your own: `hivectl daemon start`.",
+        )
     say("starting the hivectl daemon")
     _start(settings)
     return True

@@ -16,7 +16,8 @@ from hivectl.logic.trust import TrustReport
 from hivectl.model.errors import HiveError
 from hivectl.model.project import Project
 
-INSTRUCTIONS = frozenset({"CLAUDE.md", "CLAUDE.local.md"})
+INSTRUCTIONS = frozenset({"CLAUDE.md", "CLAUDE.local.md", ".claude/CLAUDE.md"})
+"""By their whole path: a command or an agent that is called CLAUDE.md can run something."""
 
 
 def check_identity(project: Project) -> None:
@@ -51,9 +52,7 @@ def inspect(directory: Path) -> TrustReport:
     files |= more
     unreadable |= unreadable_too
     shown = trust.inspect(files, unreadable)
-    hashed = {
-        name: content for name, content in files.items() if Path(name).name not in INSTRUCTIONS
-    }
+    hashed = {name: content for name, content in files.items() if name not in INSTRUCTIONS}
     return replace(shown, hash=trust.digest(hashed, unreadable))
 
 

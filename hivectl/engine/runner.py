@@ -164,6 +164,11 @@ class Runner:
                 return
         spec = await self._prepare()
         if self._handle is None:
+            if self._is_adopting and await self._check(await self._project()) != spec.trusted:
+                # It was prepared before a restart, however long ago: what was true then may not be now.
+                raise HiveError(
+                    "TRUST_CHANGED", "The project's trust changed before the execution started."
+                )
             self._handle = await self._start(spec, keep=self._keeps_descendants)
         self._execution = await self._commit(lambda tx: work.started(tx, self.id, pid=self.pid))
         self._conversation = self._w.agent.conversation(spec, offset=self._out)
@@ -218,6 +223,9 @@ class Runner:
             )
         self._keeps_descendants = bool(project.defaults.get("keep_descendants"))
         return self._spec(order, project)
+
+    async def _project(self) -> Project:
+        return await self._commit(lambda tx: projects.find(tx, self._execution.project))
 
     async def _check(self, project: Project) -> bool:
         try:

@@ -73,6 +73,14 @@ def check_project_path(facts: PathFacts, around: Surroundings) -> None:
         _refuse("not_found", f"{real} does not exist.", real, hint="Give --mkdir to make it.")
     if not facts.is_dir:
         _refuse("not_a_directory", f"{real} is not a directory.", real)
+    check_extra(real, around)
+    for name, other in around.projects.items():
+        _check_nesting(real, name, other)
+
+
+def check_extra(real: str, around: Surroundings) -> None:
+    """Refuse a directory that is not for Claude to work in, whether as a project or beside one: HiveError
+    INVALID_PATH or PATH_NOT_ALLOWED. `real` is a path with all links followed."""
     if not _names(real):
         _refuse("is_root", "/ cannot be a project.", real)
     if _folded(real) == _folded(around.home):
@@ -84,8 +92,6 @@ def check_project_path(facts: PathFacts, around: Surroundings) -> None:
             f"{real} lies outside the allowed roots ({', '.join(around.roots) or 'none'}).",
             details={"reason": "outside_roots", "path": real, "roots": list(around.roots)},
         )
-    for name, other in around.projects.items():
-        _check_nesting(real, name, other)
 
 
 def _check_protected(real: str, around: Surroundings) -> None:

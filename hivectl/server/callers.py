@@ -50,13 +50,10 @@ class Callers:
         return as_execution(caller, peers.find_execution(peer, of_pid=self.of_pid))
 
     async def look_closer(self, caller: Caller, peer: Peer, method: Method) -> Caller:
-        """For a method no execution may call, also find out who is behind a loopback TCP connection."""
-        if peer.is_local_socket or method.scope not in SELF_DENIED or not _is_loopback(peer.host):
+        """For a method no execution may call, also find out which process here is behind a TCP connection."""
+        if peer.is_local_socket or method.scope not in SELF_DENIED:
             return caller
-        pid = await asyncio.to_thread(peers.find_tcp_peer_pid, peer)
-        if pid is None:
-            return caller
-        found = await asyncio.to_thread(peers.execution_of_process, pid, of_pid=self.of_pid)
+        found = await asyncio.to_thread(peers.find_tcp_execution, peer, of_pid=self.of_pid)
         return as_execution(caller, found)
 
 
@@ -70,10 +67,6 @@ def as_execution(caller: Caller, execution: str | None) -> Caller:
         execution=execution,
         scopes=caller.scopes - SELF_DENIED,
     )
-
-
-def _is_loopback(host: str) -> bool:
-    return host.startswith("127.") or host in {"::1", "::ffff:127.0.0.1"}
 
 
 def _user_name(uid: int) -> str:

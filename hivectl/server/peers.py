@@ -41,6 +41,7 @@ class Peer:
     pidfd: int = -1
     host: str = ""
     port: int = 0
+    local_host: str = ""
     local_port: int = 0
 
     @property
@@ -61,7 +62,13 @@ def identify(sock: socket.socket) -> Peer:
         pid, uid = _credentials(sock)
         return Peer(label=f"unix pid={pid} uid={uid}", uid=uid, pid=pid, pidfd=_pidfd(sock))
     name, here = sock.getpeername(), sock.getsockname()
-    return Peer(label=f"tcp {name[0]}:{name[1]}", host=name[0], port=name[1], local_port=here[1])
+    return Peer(
+        label=f"tcp {name[0]}:{name[1]}",
+        host=name[0],
+        port=name[1],
+        local_host=here[0],
+        local_port=here[1],
+    )
 
 
 def _credentials(sock: socket.socket) -> tuple[int, int]:
@@ -175,24 +182,47 @@ def _read(path: Path) -> bytes:
         os.close(fd)
 
 
-def find_tcp_peer_pid(peer: Peer) -> int | None:
-    """The process behind a loopback TCP connection, if it is one of this user's here; None if not found.
+def find_tcp_execution(peer: Peer, *, of_pid: ExecutionOfPid | None = None) -> str | None:
+    """The execution a TCP peer descends from, when it is a process of this machine; None when it surely
+    descends from none.
 
-    Walks /proc: tens of milliseconds, so for rare methods and off the event loop."""
-    if sys.platform != "linux":
+    A connection whose other end is here and whose process cannot be told (it is gone already, or it
+    hides) counts as an execution. Walks /proc: tens of milliseconds, so for rare methods and off the
+    event loop. Elsewhere than Linux nothing can be told and None is returned.
+    """
+    if sys.platform != "linux" or not _is_of_this_machine(peer.host):
         return None
-    inode = _tcp_inode(peer.port, peer.local_port)
-    if inode is None:
+    inode, uid = _tcp_inode(peer)
+    if inode == 0:
+        # Who sends and leaves at once is not there any more when it is looked for.
+        return UNKNOWN_EXECUTION
+    holders, hidden = _holders(inode)
+    if uid != os.getuid():
+        # Another user's process, such as a proxy or sshd: no child of ours runs as somebody else.
         return None
-    wanted = f"socket:[{inode}]"
-    for entry in _PROC.iterdir():
-        if entry.name.isdigit() and _holds(entry / "fd", wanted):
-            return int(entry.name)
-    return None
+    suspects = holders or hidden
+    if not suspects:
+        return UNKNOWN_EXECUTION
+    # A process may hide its descriptors from us (PR_SET_DUMPABLE), as sshd does: then each one of this
+    # user that hides may be the one.
+    found = (execution_of_process(pid, of_pid=of_pid) for pid in suspects)
+    return next((execution for execution in found if execution is not None), None)
 
 
-def _tcp_inode(local_port: int, remote_port: int) -> int | None:
-    local, remote = f":{local_port:04X}", f":{remote_port:04X}"
+def _is_of_this_machine(host: str) -> bool:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        try:
+            probe.bind((host, 0))
+        except OSError:
+            return False
+    return True
+
+
+def _tcp_inode(peer: Peer) -> tuple[int, int]:
+    """Inode and uid of the peer's own end; inode 0 when no process holds it any more."""
+    near, far = (peer.host, peer.port), (peer.local_host, peer.local_port)
+    wanted = (_address(*near), _address(*far))
     for table in ("tcp", "tcp6"):
         try:
             lines = _read(_PROC / "net" / table).decode().splitlines()[1:]
@@ -200,15 +230,62 @@ def _tcp_inode(local_port: int, remote_port: int) -> int | None:
             continue
         for line in lines:
             fields = line.split()
-            if fields[1].endswith(local) and fields[2].endswith(remote) and fields[9] != "0":
-                return int(fields[9])
-    return None
+            if (_listed(fields[1]), _listed(fields[2])) == wanted:
+                return int(fields[9]), int(fields[7])
+    return 0, 0
+
+
+def _address(host: str, port: int) -> tuple[bytes, int]:
+    # All of it is compared: another loopback address may use the same port.
+    return _unmapped(
+        socket.inet_pton(socket.AF_INET6 if ":" in host else socket.AF_INET, host)
+    ), port
+
+
+def _listed(text: str) -> tuple[bytes, int]:
+    """An address as /proc/net/tcp writes it: words of 32 bits in the machine's order."""
+    digits, _, port = text.partition(":")
+    words = [int(digits[at : at + 8], 16) for at in range(0, len(digits), 8)]
+    return _unmapped(b"".join(word.to_bytes(4, sys.byteorder) for word in words)), int(port, 16)
+
+
+def _unmapped(address: bytes) -> bytes:
+    mapped = bytes(10) + b"\xff\xff"
+    return address.removeprefix(mapped) if len(address) == 16 else address
+
+
+def _holders(inode: int) -> tuple[list[int], list[int]]:
+    """Processes that hold a socket, and those of this user that do not show what they hold."""
+    wanted, ours = f"socket:[{inode}]", os.getuid()
+    holders: list[int] = []
+    hidden: list[int] = []
+    for entry in _PROC.iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            if _holds(entry / "fd", wanted):
+                holders.append(int(entry.name))
+        except PermissionError:
+            with suppress(OSError):
+                if _uid(entry) == ours:
+                    hidden.append(int(entry.name))
+        except OSError:
+            continue
+    return holders, hidden
+
+
+def _uid(entry: Path) -> int:
+    """The real user; the owner of the directory is root's where a process hides."""
+    for line in _read(entry / "status").splitlines():
+        if line.startswith(b"Uid:"):
+            return int(line.split()[1])
+    return -1
 
 
 def _holds(directory: Path, wanted: str) -> bool:
-    with suppress(OSError), os.scandir(directory) as entries:
+    with os.scandir(directory) as entries:
         for entry in entries:
-            with suppress(OSError):
+            with suppress(FileNotFoundError):
                 if os.readlink(entry.path) == wanted:  # noqa: PTH115  a socket is no path
                     return True
     return False

@@ -5,19 +5,18 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from hivectl import config
 from hivectl.engine import directory
 from hivectl.engine.runner import options_of
 from hivectl.journal import blobs
 from hivectl.kit.clock import format_us
 from hivectl.kit.ids import make_id, make_uuid
+from hivectl.logic import paths
 from hivectl.logic.options import is_session_id, validate_options
-from hivectl.model.access import Caller
+from hivectl.model.access import Caller, Scope
 from hivectl.model.errors import HiveError
 from hivectl.model.project import Project
 from hivectl.model.work import Execution
@@ -67,6 +66,7 @@ class Executions:
             )  # fmt: skip
         self._check_prompt(p.prompt, project)
         session = await self._check_session(p.session, project)
+        _check_rights(caller, p.options, project)
         options = self._merge(p.options, project)
         await self._check_directory(project)
         body = msgspec.json.encode([project.id, p.prompt, session, p.fork, options, p.priority])
@@ -159,19 +159,18 @@ class Executions:
 
     def _check_extra(self, path: str) -> str:
         real = os.path.realpath(path)
-        settings = self._h.settings()
-        roots = config.default_roots(settings)
-        private = (settings.places.state, settings.places.runtime)
-        if not os.path.isdir(real) or not any(Path(real).is_relative_to(root) for root in roots):
+        if not os.path.isdir(real):
             raise HiveError(
                 "PATH_NOT_ALLOWED",
                 f"{path!r} is no directory below the allowed roots.",
                 details={"path": path},
             )
-        if any(Path(real).is_relative_to(p) or p.is_relative_to(real) for p in private):
+        try:
+            paths.check_extra(real, self._projects.surroundings({}))
+        except HiveError as exc:
             raise HiveError(
-                "PATH_NOT_ALLOWED", f"{path!r} holds hivectl's own state.", details={"path": path}
-            )
+                "PATH_NOT_ALLOWED", exc.message, details={**exc.details, "path": path}
+            ) from None
         return real
 
     async def _check_directory(self, project: Project) -> None:
@@ -312,6 +311,28 @@ class Executions:
         if row is None:
             raise HiveError("SESSION_NOT_FOUND", f"There is no session {p.session!r}.")
         return _session_view(row)
+
+
+def _check_rights(caller: Caller, given: Any, project: Project) -> None:
+    """Who may not approve may not do so beforehand either (S16): what widens a run's permissions beyond the
+    project's defaults needs the scope `approve`."""
+    if caller.allows(Scope.APPROVE):
+        return
+    known = project.defaults
+    wider = {
+        "permission_mode": given.permission_mode not in (None, "plan", known.get("permission_mode")),
+        "allowed_tools": bool({*(given.allowed_tools or ())} - {*(known.get("allowed_tools") or ())}),
+        "disallowed_tools": given.disallowed_tools is not None
+        and bool({*(known.get("disallowed_tools") or ())} - {*given.disallowed_tools}),
+        "add_dirs": bool({*(given.add_dirs or ())} - {*(known.get("add_dirs") or ())}),
+    }
+    asked = [name for name, is_wider in wider.items() if is_wider]
+    if asked:
+        raise HiveError(
+            "SELF_APPROVAL_DENIED" if caller.execution is not None else "FORBIDDEN",
+            f"{', '.join(asked)}: only who may approve may allow more than the project does.",
+            details={"scope": Scope.APPROVE.value, "options": asked, "execution": caller.execution},
+        )
 
 
 def _warnings(p: Any, session: str, project: Project) -> list[str]:

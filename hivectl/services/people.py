@@ -67,7 +67,9 @@ class People:
                 by=caller.actor, request_id=caller.request,
             )  # fmt: skip
             if p.remember:
-                draft = policy.remember(decided.tool, decided.input)
+                # What was allowed is remembered, not what was asked for: the input may have been mended.
+                is_mended = p.decision == "allow" and p.input is not None
+                draft = policy.remember(decided.tool, p.input if is_mended else decided.input)
                 rule = {
                     "id": make_id("po"), "action": p.decision, "tool": draft.tool, "match": dict(draft.match),
                     "project": decided.project, "note": f"remembered from {decided.id}",

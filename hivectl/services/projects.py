@@ -133,10 +133,17 @@ class Projects:
         is_dir: bool = True,
         asked: str = "",
     ) -> None:
+        paths.check_project_path(
+            paths.PathFacts(path=asked or real, real=real, exists=exists, is_dir=is_dir),
+            self.surroundings(others),
+        )
+
+    def surroundings(self, others: dict[str, str]) -> paths.Surroundings:
+        """What projects must keep away from; `others` are those that exist: name to path."""
         settings = self._h.settings()
         places = settings.places
         claude = settings.environment.get("CLAUDE_CONFIG_DIR")
-        around = paths.Surroundings(
+        return paths.Surroundings(
             home=os.path.realpath(settings.environment.get("HOME") or Path.home()),
             roots=tuple(str(root) for root in config.default_roots(settings)),
             state_dirs=tuple(
@@ -145,9 +152,6 @@ class Projects:
             ),
             claude_dirs=(os.path.realpath(claude),) if claude else (),
             projects=others,
-        )
-        paths.check_project_path(
-            paths.PathFacts(path=asked or real, real=real, exists=exists, is_dir=is_dir), around
         )
 
     async def list(self, caller: Caller, p: Any) -> dict[str, Any]:
