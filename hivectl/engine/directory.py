@@ -16,6 +16,7 @@ from hivectl.logic.trust import TrustReport
 from hivectl.model.errors import HiveError
 from hivectl.model.project import Project
 
+EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 INSTRUCTIONS = frozenset({"CLAUDE.md", "CLAUDE.local.md", ".claude/CLAUDE.md"})
 """By their whole path: a command or an agent that is called CLAUDE.md can run something."""
 
@@ -43,12 +44,25 @@ def inspect(directory: Path) -> TrustReport:
     """What the directory brings that would run something or steer Claude, with the hash that trust is tied to.
 
     Scripts that its hooks and servers name are part of it; instructions (CLAUDE.md) are shown but not
-    hashed, because Claude itself is often asked to write them.
+    hashed, because Claude itself is often asked to write them. Raises HiveError RESOURCE_LIMIT when the
+    machine has no descriptor or memory left: that says nothing about the directory.
     """
-    files, unreadable = _collect(
-        directory, [p for pattern in trust.RELEVANT for p in sorted(directory.glob(pattern))]
-    )
-    more, unreadable_too = _collect(directory, [directory / name for name in trust.scripts(files)])
+    try:
+        files, unreadable = _collect(
+            directory, [p for pattern in trust.RELEVANT for p in sorted(directory.glob(pattern))]
+        )
+        more, unreadable_too = _collect(
+            directory, [directory / name for name in trust.scripts(files)]
+        )
+    except OSError as exc:
+        if exc.errno not in EXHAUSTED:
+            raise
+        raise HiveError(
+            "RESOURCE_LIMIT",
+            f"{directory} cannot be looked at now: {exc.strerror}.",
+            hint="Try again; `hivectl doctor` shows the limits.",
+            retry_after_ms=1000,
+        ) from exc
     files |= more
     unreadable |= unreadable_too
     shown = trust.inspect(files, unreadable)
@@ -78,6 +92,8 @@ def _collect(directory: Path, paths: list[Path]) -> tuple[dict[str, bytes], dict
             if (content := _read(directory, path)) is not None:
                 files[name] = content
         except OSError as exc:
+            if exc.errno in EXHAUSTED:
+                raise
             unreadable[name] = exc.strerror or str(exc)
     if len(paths) > trust.FILES_MAX:
         unreadable["(more)"] = f"{len(paths) - trust.FILES_MAX} further files were not read"

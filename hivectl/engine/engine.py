@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import resource
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -25,6 +27,10 @@ from hivectl.store.database import OutboxEvent, Tx
 _log = logging.getLogger(__name__)
 
 CLAIM_RETRY_S = 0.5
+DESCRIPTORS_OF_RUN = 16
+"""What a live run has open in the daemon (about 8), and what its start needs for a moment."""
+DESCRIPTORS_KEPT = 64
+"""Never used up by runs: connections, the database, logs that are opened."""
 STOP_MARGIN_S = 15.0
 """How much longer than its rungs a stop ladder may take: the sweep, the last output, the commit."""
 
@@ -38,6 +44,7 @@ class Engine:
         self.runners: dict[str, Runner] = {}
         self._wake = asyncio.Event()
         self.is_draining = False
+        self._had_descriptors = True
         self._waiters: dict[str, set[asyncio.Event]] = {}
         world.publisher.on_event = self._on_event
 
@@ -107,6 +114,11 @@ class Engine:
                 pass
 
     async def _claim_one(self) -> bool:
+        if self.runners and not self._has_descriptors():
+            # What runs must be able to open what it needs; the next one starts when something has ended.
+            await asyncio.sleep(CLAIM_RETRY_S)
+            self.wake()
+            return False
         max_live = self.world.settings().number("execution.max_live")
         process = make_id("pr")
         try:
@@ -123,6 +135,21 @@ class Engine:
         failpoint.hit("claim_after_commit")
         self._launch(execution, is_adopting=False)
         return True
+
+    def _has_descriptors(self) -> bool:
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        if limit == resource.RLIM_INFINITY:
+            return True
+        try:
+            used = sum(1 for _ in os.scandir("/dev/fd"))
+        except OSError:
+            return False
+        starting = sum(runner.pid is None for runner in self.runners.values())
+        has = used + DESCRIPTORS_OF_RUN * (starting + 1) + DESCRIPTORS_KEPT <= limit
+        if has is not self._had_descriptors:
+            self._had_descriptors = has
+            _log.warning("descriptors", extra={"enough": has, "used": used, "limit": limit})
+        return has
 
     def _launch(self, execution: Execution, *, is_adopting: bool) -> None:
         runner = Runner(self.world, execution, is_adopting=is_adopting)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import errno
 import logging
 from collections import deque
 from collections.abc import Callable
@@ -27,7 +28,7 @@ from hivectl.engine.effects import Applied, apply_effects
 from hivectl.engine.publisher import Companion, Publisher
 from hivectl.journal import blobs
 from hivectl.journal.record import Draft, Source
-from hivectl.journal.writer import Journal
+from hivectl.journal.writer import Journal, StreamLog
 from hivectl.kit import failpoint
 from hivectl.kit.aio import Nursery
 from hivectl.kit.clock import Clock
@@ -73,6 +74,8 @@ ADOPT_RETRY_S = 5.0
 UNREACHABLE = frozenset({"UNAVAILABLE", "PROTOCOL_MISMATCH"})
 RETRYABLE = frozenset({"STORAGE_FULL", "STORAGE_ERROR", "RESOURCE_LIMIT"})
 """A full disk, a database that somebody else has locked: a run's facts wait, they are not dropped."""
+PASSING = directory.EXHAUSTED | {errno.ENOSPC, errno.EDQUOT, errno.EAGAIN}
+"""What the machine may refuse for a while."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,9 +107,9 @@ class Runner:
         self._is_adopting = is_adopting
         self._handle: Handle | None = None
         self._conversation: Conversation | None = None
-        self._log = world.journal.open(execution.stream)
-        self._out = self._log.source_end(self.process, "o")
-        self._err = self._log.source_end(self.process, "e")
+        self._stream: StreamLog | None = None
+        self._out = 0
+        self._err = 0
         self._err_rest = b""
         self._stderr_tail = b""
         self._stop: tuple[StopMode, StopReason] | None = None
@@ -115,7 +118,7 @@ class Runner:
         self._is_clock_lifted = False
         self._is_closing = False
         self._keeps_descendants = False
-        self._saw_output = self._out > 0
+        self._saw_output = False
         self.done = asyncio.Event()
 
     # --- what others ask of it ----------------------------------------------------------------------
@@ -156,7 +159,18 @@ class Runner:
         finally:
             self.done.set()
 
+    @property
+    def _log(self) -> StreamLog:
+        assert self._stream is not None
+        return self._stream
+
     async def _live(self) -> None:
+        self._stream = log = await self._patiently(
+            lambda: self._w.journal.open(self._execution.stream)
+        )
+        self._out = log.source_end(self.process, "o")
+        self._err = log.source_end(self.process, "e")
+        self._saw_output = self._out > 0
         if self._is_adopting:
             self._handle = await self._adopt()
             if self._handle is None and self._execution.state is not ExecutionState.STARTING:
@@ -236,16 +250,23 @@ class Runner:
             raise
         if project.error:
             await self._commit(lambda tx: projects.set_error(tx, project.id, None))
-        try:
-            return await asyncio.to_thread(directory.is_trusted, project)
-        except HiveError:
-            if not project.trust_broken:
-                await self._commit(
-                    lambda tx: projects.set_trust(
-                        tx, project.id, project.trust_hash, broken=True, actor="system", request=""
-                    )
+        while True:
+            try:
+                return await asyncio.to_thread(directory.is_trusted, project)
+            except HiveError as exc:
+                if exc.code == "RESOURCE_LIMIT":
+                    await asyncio.sleep(STORAGE_RETRY_S)
+                    continue
+                await self._break_trust(project)
+                raise
+
+    async def _break_trust(self, project: Project) -> None:
+        if not project.trust_broken:
+            await self._commit(
+                lambda tx: projects.set_trust(
+                    tx, project.id, project.trust_hash, broken=True, actor="system", request=""
                 )
-            raise
+            )
 
     def _spec(self, order: Order, project: Project) -> RunSpec:
         settings, execution = self._w.settings(), self._execution
@@ -331,11 +352,12 @@ class Runner:
         was_stalled = self._execution.stalled is not None
         while True:
             ended = handle.exit
-            out = handle.read("out", fed, READ_BYTES)
+            out = await self._patiently(partial(handle.read, "out", fed, READ_BYTES))
             if out:
                 await self._take(conversation.feed(out, fed))
                 fed += len(out)
-            err = handle.read("err", self._err + len(self._err_rest), READ_BYTES)
+            at = self._err + len(self._err_rest)
+            err = await self._patiently(partial(handle.read, "err", at, READ_BYTES))
             if err:
                 await self._take_stderr(err)
             if handle.is_stalled != was_stalled:
@@ -359,7 +381,7 @@ class Runner:
         for item in seen:
             match item:
                 case MessageSeen():
-                    drafts.append(self._draft(item))
+                    drafts.append(await self._patiently(partial(self._draft, item)))
                     end = item.end
                     self._saw_output = True
                     if item.kind == "assistant" and self._execution.retrying is not None:
@@ -522,9 +544,21 @@ class Runner:
 
     async def _finish(self, ended: Exit) -> None:
         execution = await self._find()
-        await self._log.sync()
+        await self._sync()
         outcome = judge(execution, ended, self._tail(), saw_output=self._saw_output)
         await self._end(outcome, swept=ended.swept)
+
+    async def _sync(self) -> None:
+        """A run is not told to have ended before what it said is durable."""
+        while True:
+            try:
+                await self._log.sync()
+            except OSError as exc:
+                if exc.errno not in PASSING:
+                    raise
+                await asyncio.sleep(STORAGE_RETRY_S)
+            else:
+                return
 
     def _tail(self) -> str:
         if not self._stderr_tail and self._handle is not None and self._err:
@@ -535,8 +569,12 @@ class Runner:
     async def _fail(self, outcome: Outcome, error: HiveError | None) -> None:
         execution = await self._find()
         if self._handle is not None and self._handle.exit is None:
-            await self._handle.stop(StopMode.KILL, StopReason.USER)
-            await self._handle.wait_exit()
+            try:
+                await self._handle.stop(StopMode.KILL, StopReason.USER)
+                await self._handle.wait_exit()
+            except (HiveError, OSError):
+                # Its end is told all the same; the next start clears the process that is left.
+                _log.exception("cannot end a process", extra={"execution": self.id})
         if error is not None and self._stop is not None and self._handle is None:
             outcome = replace(
                 outcome,
@@ -548,12 +586,33 @@ class Runner:
 
     async def _end(self, outcome: Outcome, *, swept: int) -> None:
         await self._commit(lambda tx: work.end(tx, self.id, outcome, swept=swept))
-        self._log.forget_source(self.process)
-        if self._handle is not None:
-            await self._handle.aclose()
-        self._w.host.remove(self.process)
+        try:
+            if self._stream is not None:
+                self._stream.forget_source(self.process)
+            if self._handle is not None:
+                await self._handle.aclose()
+            self._w.host.remove(self.process)
+        except (HiveError, OSError):
+            # The end is stored; what is left of the process is cleared at the next start.
+            _log.warning("cannot clear a process", extra={"execution": self.id}, exc_info=True)
 
     # --- the store ----------------------------------------------------------------------------------
+
+    async def _patiently(self, act: Callable[[], T]) -> T:
+        """Do what the machine may refuse for a while for want of room, descriptors or memory."""
+        is_told = False
+        while True:
+            try:
+                return act()
+            except OSError as exc:
+                if exc.errno not in PASSING:
+                    raise
+                if not is_told:
+                    _log.error(
+                        "waiting for the machine", extra={"execution": self.id, "error": str(exc)}
+                    )
+                    is_told = True
+                await asyncio.sleep(STORAGE_RETRY_S)
 
     async def _find(self) -> Execution:
         return await self._commit(lambda tx: work.find(tx, self.id))

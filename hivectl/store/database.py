@@ -247,7 +247,7 @@ class Database:
         except (sqlite3.OperationalError, OSError) as exc:
             if isinstance(exc, OSError) or getattr(exc, "sqlite_errorcode", 0) & 0xFF in _FULL:
                 raise
-            op.error = exc
+            op.error = _translate(exc)
         except Exception as exc:  # noqa: BLE001  one operation must not sink the others of its batch
             op.error = exc
         if op.error is None:
