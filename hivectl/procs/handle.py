@@ -291,9 +291,9 @@ class LocalHandle:
             if self._link is not None:
                 await self._link.closed.wait()
                 self._link = None
-            if await self._reattach():
-                continue
             try:
+                if await self._reattach():
+                    continue
                 await self._conclude()
             except (
                 OSError,

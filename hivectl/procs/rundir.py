@@ -181,8 +181,9 @@ class RunDir:
             flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
             # moved out of the way first: the numbers 0 to 3 may be in use by what is to be moved there
             source_lock = fcntl.fcntl(lock, fcntl.F_DUPFD_CLOEXEC, 10)
-            source_report = fcntl.fcntl(report_w, fcntl.F_DUPFD_CLOEXEC, 10)
+            source_report = -1
             try:
+                source_report = fcntl.fcntl(report_w, fcntl.F_DUPFD_CLOEXEC, 10)
                 pid = os.posix_spawn(
                     sys.executable,
                     [sys.executable, "-I", "-S", "-B", shim.__file__, os.fspath(self.path)],
@@ -199,7 +200,8 @@ class RunDir:
                 )
             finally:
                 os.close(source_lock)
-                os.close(source_report)
+                if source_report >= 0:
+                    os.close(source_report)
         except BaseException:
             os.close(report_r)
             raise
