@@ -63,6 +63,26 @@ def test_output_waits_for_room_and_is_whole_afterwards(daemon: Daemon, disk: Sma
     assert daemon.call("health")["status"] != "failing"
 
 
+def test_lines_kept_beside_the_log_wait_for_room_too(daemon: Daemon, disk: SmallDisk) -> None:
+    execution = daemon.execute({"events": 12, "bytes": 400_000, "delay_ms": 150})
+    eventually(lambda: daemon.get(execution)["state"] == "running")
+    disk.fill(leave=1_500_000)
+    pid = daemon.get(execution)["pid"]
+    eventually(lambda: disk.free_bytes < 400_000, what="no room for a line")
+    disk.fill()
+    time.sleep(1.5)
+    assert daemon.is_running()
+    assert daemon.get(execution)["state"] == "running"
+    assert Path(f"/proc/{pid}").exists(), "nobody ended it"
+    disk.empty()
+    assert daemon.wait(execution)["state"] == "completed"
+    told = history.read(daemon, project="web").check()
+    big = [
+        e for e in told.of(execution) if "blob" in e["data"] and e["data"]["kind"] == "assistant"
+    ]
+    assert [e["data"]["text"].split(" of")[0] for e in big] == [f"event {n}" for n in range(1, 13)]
+
+
 def test_a_prompt_is_refused_while_the_disk_is_full_and_accepted_after(
     daemon: Daemon, disk: SmallDisk
 ) -> None:
