@@ -7,8 +7,9 @@ never against rendered text. It fails closed:
   a command never stands for a character that has a meaning to the shell, in a path not for `..`, a
   hidden name or a way out through a link, in a URL not for another scheme, host or port. No allow rule
   covers a question.
-- A *deny* or *ask* rule is read broadly: any simple command inside a compound one, a path in any of
-  its spellings, a value too long to be looked at.
+- A *deny* or *ask* rule is read broadly: any simple command inside a compound one, without quotes,
+  assignments and words such as `sudo` before it, by its name or its path; a path in any of its
+  spellings, a value too long to be looked at. `bash -c`, variables and aliases still hide a command.
 
 `git *` still lets every git command with every option through: a rule is no sandbox.
 """
@@ -43,6 +44,16 @@ RISKY_FIELDS = frozenset({"dangerouslyDisableSandbox"})
 _SHELL = frozenset(";&|<>$`(){}\\#")
 _QUOTES = frozenset("'\"")
 _SEPARATORS = re.compile(r"[;&|\n\r(){}`<>]|\$\(")
+_UNQUOTED = str.maketrans("", "", "'\"\\")
+_ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\+?=")
+# fmt: off
+_WRAPPERS = frozenset([
+    "!", "builtin", "chrt", "command", "do", "doas", "else", "env", "eval", "exec", "if", "ionice", "nice", "nohup",
+    "setsid", "stdbuf", "sudo", "then", "time", "timeout", "until", "while", "xargs",
+])
+# fmt: on
+"""Words that start the command behind them."""
+_WRAPPED_MAX = 8
 _FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")
 _HOST = re.compile(r"(\*\.)?[a-z0-9._:-]+")
 _UP = re.compile(r"(\.|%2e){2}", re.IGNORECASE)
@@ -255,12 +266,32 @@ def _strikes_text(name: str, pattern: str, text: str, place: Place) -> bool:
     if glob.matches(tokens, text):
         return True
     if name in COMMAND_FIELDS:
-        return any(glob.matches(tokens, part.strip()) for part in _SEPARATORS.split(text))
+        return any(
+            glob.matches(tokens, spelling)
+            for part in _SEPARATORS.split(text)
+            for spelling in _spellings(part)
+        )
     if name in PATH_FIELDS:
         return _strikes_path(pattern, text, place)
     if name in URL_FIELDS:
         return _allows_url(pattern, text.lower())
     return False
+
+
+def _spellings(command: str) -> Iterator[str]:
+    """A simple command as it stands, and in the ways that mean the same to a shell."""
+    yield command.strip()
+    words = command.translate(_UNQUOTED).split()
+    while words and _ASSIGNMENT.match(words[0]):
+        del words[0]
+    starts = 1
+    if words and posixpath.basename(words[0]) in _WRAPPERS:
+        # How many words belong to the wrapper (options, their values) only it knows.
+        starts = _WRAPPED_MAX
+    for start in range(min(starts, len(words))):
+        rest = words[start:]
+        yield " ".join(rest)
+        yield " ".join([posixpath.basename(rest[0]), *rest[1:]])
 
 
 def _strikes_path(pattern: str, text: str, place: Place) -> bool:

@@ -43,7 +43,7 @@ _UNFIT = re.compile(
     r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]+"
 )
 _SCRIPT = re.compile(
-    r"[\w./-]*[\w-]\.(?:sh|bash|zsh|py|js|mjs|cjs|ts|rb|pl|php)\b|\.{0,2}/[\w./-]+"
+    r"[\w./-]*[\w-]\.(?:sh|bash|zsh|py|js|mjs|cjs|ts|rb|pl|php)\b|[\w.-]*/[\w./-]+"
 )
 _PROJECT_DIR = re.compile(r"\$\{?CLAUDE_PROJECT_DIR\}?\"?/")
 

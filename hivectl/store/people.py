@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
 from hivectl.kit.clock import format_us
 from hivectl.model.approval import APPROVAL_MOVES, Approval, ApprovalState
 from hivectl.model.errors import HiveError
+from hivectl.store import audit as chain
 from hivectl.store import rows
 from hivectl.store.database import Tx
 
@@ -238,14 +238,12 @@ def remove_policy(tx: Tx, id_: str, *, by: str, request_id: str) -> None:
 
 # --- audit ---------------------------------------------------------------------------------------------
 
-_GENESIS = "0" * 64
-
 
 def audit(tx: Tx, entry: dict[str, Any]) -> None:
-    """Append to the chain: h_n = SHA-256(h_{n-1} and the row's text)."""
+    """Append to the chain."""
     last = tx.one("SELECT hash FROM audit ORDER BY id DESC LIMIT 1")
     body = rows.dump(entry)
-    chained = hashlib.sha256(((last["hash"] if last else _GENESIS) + body).encode()).hexdigest()
+    chained = chain.link(last["hash"] if last else chain.GENESIS, tx.now_us, body)
     tx.run("INSERT INTO audit(at_us, body, hash) VALUES (?,?,?)", tx.now_us, body, chained)
     tx.emit(
         "system",

@@ -1,0 +1,59 @@
+"""The audit chain: each row's hash covers its time, its text and the hash before it (S46).
+
+Pure. Whoever runs as the daemon's user can rewrite the database and the chain with it; only a copy of the
+last hash kept elsewhere, the anchor, proves that nothing was cut off or written anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+GENESIS = "0" * 64
+"""What stands before the first row."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of the table `audit`. `body` is JSON text, as it is stored."""
+
+    id: int
+    at_us: int
+    body: str
+    hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """The first row that is not as it was written, and why."""
+
+    id: int
+    why: str
+
+
+def link(before: str, at_us: int, body: str) -> str:
+    """The hash of a row that follows the one with the hash `before`."""
+    return hashlib.sha256(f"{before}\n{at_us}\n{body}".encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def verify(rows: Iterable[Row], *, anchor: tuple[int, str] | None = None) -> Fault | None:
+    """The first fault of all rows in the order of their ids; None when the chain is whole.
+
+    `anchor` is the id and hash of a row that was noted outside the database: it must still be there.
+    """
+    before, expected = GENESIS, 1
+    is_anchored = anchor is None
+    for row in rows:
+        if row.id != expected:
+            return Fault(expected, "is missing" if row.id > expected else "is out of order")
+        if row.hash != link(before, row.at_us, row.body):
+            return Fault(row.id, "was changed, or what stood before it was")
+        if anchor is not None and row.id == anchor[0]:
+            if row.hash != anchor[1]:
+                return Fault(row.id, "is not the one that was noted")
+            is_anchored = True
+        before, expected = row.hash, row.id + 1
+    if not is_anchored:
+        return Fault(expected, "is missing: the end was cut off")
+    return None
