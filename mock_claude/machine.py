@@ -96,3 +96,13 @@ def complain(text: str) -> None:
         sys.stderr.flush()
     except (OSError, ValueError):
         return
+
+
+def make_private_dir(path: str) -> None:
+    """A directory for its user alone, and so every parent that has to be made for it."""
+    if not os.path.isdir(path):
+        make_private_dir(os.path.dirname(path))
+        try:
+            os.mkdir(path, 0o700)
+        except FileExistsError:
+            return  # another process made it meanwhile

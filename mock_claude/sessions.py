@@ -193,7 +193,7 @@ class Session:
         text = "".join(json.dumps(item, ensure_ascii=True) + "\n" for item in waiting)
         try:
             if self._fd < 0:
-                os.makedirs(os.path.dirname(self.path), mode=0o700, exist_ok=True)
+                machine.make_private_dir(os.path.dirname(self.path))
                 self._fd = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
             os.write(self._fd, text.encode())
         except OSError:

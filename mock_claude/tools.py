@@ -120,7 +120,7 @@ def _keep_output(cli: Cli, path: str) -> str:
     folder = os.path.join(machine.project_dir(cli.cwd), cli.session.id, "tool-results")
     kept = os.path.join(folder, os.path.basename(path).removesuffix(".output") + ".txt")
     try:
-        os.makedirs(folder, exist_ok=True)
+        machine.make_private_dir(folder)
         shutil.copyfile(path, kept)
     except OSError:
         return path

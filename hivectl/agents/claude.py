@@ -50,15 +50,18 @@ class ClaudeAgent:
         env: Mapping[str, str],
         additions: Mapping[str, str] | None = None,
         min_version: str = MIN_VERSION,
+        mock_config: Path | None = None,
     ) -> None:
         """`bin_path` is a name to look up in PATH, an absolute path, or the word `mock`.
 
         `env` is the daemon's own environment, of which only the allow-list is used; `additions` are
-        the configuration's `[env]`.
+        the configuration's `[env]`. `mock_config`: where the mock keeps its conversations when nothing else
+        is said, so that trying hivectl leaves no trace in Claude's own directory.
         """
         self._bin = bin_path
         self._env = {**inherited(env, {**env, **(additions or {})}), **(additions or {})}
         self._min_version = min_version
+        self._mock_config = mock_config
         self._resolved: Path | None = None
         self._versions: dict[_FileKey, str] = {}
         self._prefix: tuple[str, ...] = ()
@@ -85,6 +88,8 @@ class ClaudeAgent:
         launch = claude_argv.build(spec, info, prefix=self._prefix)
         if self._bin == MOCK:
             launch.env.update(_with_mock_path(launch.env))
+            if self._mock_config is not None:
+                launch.env.setdefault("CLAUDE_CONFIG_DIR", str(self._mock_config))
         return launch
 
     def conversation(self, spec: RunSpec, *, offset: int = 0) -> ClaudeConversation:

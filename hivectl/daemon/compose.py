@@ -207,6 +207,7 @@ class Daemon:
                 env=settings.environment,
                 additions=settings["claude.env"],
                 min_version=settings.text("claude.min_version"),
+                mock_config=places.state / "mock-claude",
             ),
             nursery=self._nursery,
             deny_read=tuple(deny),

@@ -26,6 +26,7 @@ STDERR_MAX = 4000
 USAGE_LIMIT = "usage_limit_reached"
 
 _AUTH_STDERR = re.compile(r"Not logged in|Invalid API key|Please run /login|OAuth token .*expired")
+_NO_CONVERSATION = "No conversation found with session ID"
 _MESSAGE_MAX = 500
 
 
@@ -195,10 +196,16 @@ def judge(
         cause, message = _error(result, error, limit, stderr_tail)
         if cause is Cause.USAGE_LIMIT:
             resets_at = _resets_at(error, limit)
+    is_session_lost = result is not None and any(
+        e.startswith(_NO_CONVERSATION) for e in result.errors
+    )
+    if is_session_lost:
+        message = f"{message} The next prompt starts a fresh conversation."
     return Outcome(
         state=state,
         cause=cause,
         message=message,
+        is_session_lost=is_session_lost,
         exit_code=ended.code,
         signal=ended.signal,
         subtype=result.subtype if result else None,

@@ -175,6 +175,8 @@ class Outcome:
     stderr: str = ""
     resets_at: int | None = None
     survivors: int = 0
+    is_session_lost: bool = False
+    """Claude no longer has the conversation that was to be continued."""
     usage: Usage = field(default_factory=Usage)
 
 

@@ -383,6 +383,9 @@ def end(tx: Tx, id_: str, outcome: Outcome, *, swept: int = 0) -> Execution:
         ended.cost_usd, tx.now_us, ended.session,
     )  # fmt: skip
     _emit_end(tx, ended, swept=swept, actor=ended.stop_by)
+    if outcome.is_session_lost and projects.find(tx, ended.project).session == ended.session:
+        # Else every later prompt of the project would fail in the same way, all night.
+        projects.reset_session(tx, ended.project, actor="system", request="")
     projects.announce_state(tx, ended.project)
     return ended
 

@@ -93,3 +93,17 @@ def test_a_conversation_goes_on_after_the_daemon_was_killed(daemon: Daemon) -> N
     second = daemon.run("Who? " + mock(memory=True))
     assert second["session"] == first["session"]
     assert "Ada" in second["result"]
+
+
+def test_a_conversation_whose_file_is_gone_costs_one_prompt_and_not_the_night(
+    daemon: Daemon,
+) -> None:
+    first = daemon.run("hello " + mock(text="hi"))
+    for path in daemon.root.rglob(f"{first['session']}.jsonl"):
+        path.unlink()
+    lost = daemon.run("again " + mock(text="hi"))
+    assert (lost["state"], lost["cause"]) == ("failed", "claude_error")
+    assert "fresh conversation" in lost["message"]
+    fresh = daemon.run("once more " + mock(text="hi"))
+    assert fresh["state"] == "completed"
+    assert fresh["session"] != first["session"]
