@@ -1,0 +1,1 @@
+"""Benchmarks: one command per metric, and `python -m benchmarks` for all of them."""
