@@ -73,7 +73,11 @@ def parse_time_us(text: str) -> int:
     Raises ValueError when it is none.
     """
     moment = datetime.fromisoformat(text)
-    return int(moment.astimezone(UTC).timestamp() * MICROSECOND)
+    try:
+        return int(moment.astimezone(UTC).timestamp() * MICROSECOND)
+    except OverflowError as exc:
+        # The first and the last day of the calendar, told in another zone.
+        raise ValueError(f"{text!r} is out of range") from exc
 
 
 def parse_duration_s(text: str) -> float:

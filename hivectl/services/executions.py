@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import re
 from typing import Any
 
 import msgspec
@@ -296,7 +297,7 @@ class Executions:
     async def sessions(self, caller: Caller, p: Any) -> dict[str, Any]:
         """A page, newest first."""
         project = (await self._projects.find(p.project)).id if p.project else None
-        before = int(p.cursor) if p.cursor and p.cursor.isdigit() else None
+        before = _cursor_us(p.cursor)
         found = await self._h.db.all(
             f"{_SESSIONS} WHERE (? IS NULL OR s.project = ?) AND (? IS NULL OR s.activity_us < ?)"
             " ORDER BY s.activity_us DESC LIMIT ?",
@@ -320,8 +321,11 @@ def _check_rights(caller: Caller, given: Any, project: Project) -> None:
         return
     known = project.defaults
     wider = {
-        "permission_mode": given.permission_mode not in (None, "plan", known.get("permission_mode")),
-        "allowed_tools": bool({*(given.allowed_tools or ())} - {*(known.get("allowed_tools") or ())}),
+        "permission_mode": given.permission_mode
+        not in (None, "plan", known.get("permission_mode")),
+        "allowed_tools": bool(
+            {*(given.allowed_tools or ())} - {*(known.get("allowed_tools") or ())}
+        ),
         "disallowed_tools": given.disallowed_tools is not None
         and bool({*(known.get("disallowed_tools") or ())} - {*given.disallowed_tools}),
         "add_dirs": bool({*(given.add_dirs or ())} - {*(known.get("add_dirs") or ())}),
@@ -333,6 +337,19 @@ def _check_rights(caller: Caller, given: Any, project: Project) -> None:
             f"{', '.join(asked)}: only who may approve may allow more than the project does.",
             details={"scope": Scope.APPROVE.value, "options": asked, "execution": caller.execution},
         )
+
+
+def _cursor_us(cursor: str | None) -> int | None:
+    """The time a page ended with. Raises INVALID_PARAMS for what no page gave."""
+    if cursor is None:
+        return None
+    if not re.fullmatch(r"[0-9]{1,18}", cursor):
+        raise HiveError(
+            "INVALID_PARAMS",
+            "cursor: it comes from `next_cursor` of the page before.",
+            details={"errors": [{"pointer": "/cursor"}]},
+        )
+    return int(cursor)
 
 
 def _warnings(p: Any, session: str, project: Project) -> list[str]:

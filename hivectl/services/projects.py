@@ -29,6 +29,9 @@ from hivectl.store import rows, work
 CLONE_LIMIT_S = 600.0
 _REPO = re.compile(r"(https|ssh|git|file)://\S+|[\w.-]+@[\w.-]+:\S+|/\S+")
 
+_USERINFO = re.compile(r"(?<=://)[^/@]*@")
+"""May hold a password, which belongs into no message."""
+
 
 class Projects:
     """Answers the methods `project.*` (but presence, which belongs to connections)."""
@@ -375,7 +378,7 @@ async def _clone(repo: str, branch: str | None, path: Path) -> None:
         lines = err.decode("utf-8", "replace").strip().splitlines() or ["no reason given"]
         raise HiveError(
             "INVALID_PATH",
-            f"git could not clone {repo}: {lines[-1][:500]}",
+            f"git could not clone {_USERINFO.sub('', repo)}: {lines[-1][:500]}",
             details={"reason": "clone_failed"},
         )
 
