@@ -87,48 +87,49 @@ class ClaudeConversation:
                     MessageSeen("invalid", line.raw, line.end, is_json=False, subtype=line.piece)
                 )
             elif line.raw and line.raw != b"\r":
-                seen.extend(self._read_line(line))
+                self._read_line(line, seen)
         return seen
 
-    def _read_line(self, line: Line) -> Iterator[Seen]:
+    def _read_line(self, line: Line, seen: list[Seen]) -> None:
         event = claude_events.decode(line.raw)
         if event is None:
             head = text_of(line.raw[: claude_events.TEXT_MAX].decode("utf-8", "replace"))
-            yield MessageSeen("invalid", line.raw, line.end, head, is_json=False)
+            seen.append(MessageSeen("invalid", line.raw, line.end, head, is_json=False))
             return
         raw = line.raw.rstrip(b"\r")
         kind = claude_events.kind_of(event)
         if kind == "stream_event":
-            yield Partial(raw, line.end)
+            seen.append(Partial(raw, line.end))
         else:
-            yield MessageSeen(
-                kind,
-                raw,
-                line.end,
-                claude_events.summary(event),
-                subtype=word(event.get("subtype"))
-                or word(mapping(event.get("request")).get("subtype")),
+            subtype = word(event.get("subtype")) or word(
+                mapping(event.get("request")).get("subtype")
             )
-        yield from self._session_change(event)
+            text = claude_events.summary(event)
+            seen.append(MessageSeen(kind, raw, line.end, text, subtype=subtype))
+        if (change := self._session_change(event)) is not None:
+            seen.append(change)
         reader = self._readers.get(kind)
         if reader is not None:
-            yield from reader(event)
+            seen.extend(reader(event))
 
     # --- facts -------------------------------------------------------------------------------------
 
-    def _session_change(self, event: Event) -> Iterator[Seen]:
+    def _session_change(self, event: Event) -> SessionSeen | None:
         """The newest id wins; before `init` there is no session, only one that was asked for."""
         is_init = event.get("type") == "system" and event.get("subtype") == "init"
         session = event.get("new_conversation_id") or event.get("session_id")
+        if session == self._session and not is_init:
+            return None
         if not isinstance(session, str) or not is_session_id(session):
-            return
+            return None
         if is_init:
             self._has_started = True
             self._model = text_of(event.get("model"))
             self._version = text_of(event.get("claude_code_version"))
         if is_init or (self._has_started and session != self._session):
             self._session = session
-            yield SessionSeen(session, self._model, self._version)
+            return SessionSeen(session, self._model, self._version)
+        return None
 
     def _system(self, event: Event) -> Iterator[Seen]:
         if event.get("subtype") == "api_retry":
@@ -141,8 +142,10 @@ class ClaudeConversation:
 
     def _assistant(self, event: Event) -> Iterator[Seen]:
         error = word(event.get("error"))
+        if not error:
+            return
         is_synthetic = mapping(event.get("message")).get("model") == "<synthetic>"
-        if not error or not (is_synthetic or event.get("is_api_error_message") is True):
+        if not (is_synthetic or event.get("is_api_error_message") is True):
             return
         text = claude_events.summary(event)
         is_limit = claude_limits.is_usage_limit(text)

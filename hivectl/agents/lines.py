@@ -7,7 +7,8 @@ longer than the limit comes in pieces of a fixed size, so a line of 1 GB costs n
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+import msgspec
 
 LINE_BYTES_MAX = 16 << 20
 PIECE_BYTES = 1 << 20
@@ -15,8 +16,7 @@ OVERSIZED = "oversized"
 OVERSIZED_END = "oversized_end"
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(msgspec.Struct, frozen=True, gc=False):
     """A line without its line feed, or (`piece` not empty) a part of an oversized one."""
 
     raw: bytes
