@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, NoReturn
@@ -224,12 +224,11 @@ def tool_line(name: Any, arguments: Any) -> str:
     return text_of(f"{text_of(name) or 'a tool'}: {head}" if head else text_of(name) or "a tool")
 
 
-def _blocks(event: Event) -> Iterator[Event]:
+def _blocks(event: Event) -> list[Event]:
     content = mapping(event.get("message")).get("content")
     if isinstance(content, list):
-        yield from (block for block in islice(content, 50) if isinstance(block, dict))
-    elif isinstance(content, str):
-        yield {"type": "text", "text": content}
+        return [block for block in content[:50] if isinstance(block, dict)]
+    return [{"type": "text", "text": content}] if isinstance(content, str) else []
 
 
 def _block_text(block: Event) -> str:
@@ -251,7 +250,7 @@ def _block_text(block: Event) -> str:
 
 
 def _message_text(event: Event) -> str:
-    return text_of("\n".join(filter(None, map(_block_text, _blocks(event)))))
+    return "\n".join([text for block in _blocks(event) if (text := _block_text(block))])
 
 
 def result_errors(event: Event) -> tuple[str, ...]:

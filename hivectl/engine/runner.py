@@ -64,6 +64,7 @@ from hivectl.store.database import Database, Tx
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
 
+_encode = msgspec.json.Encoder().encode
 READ_BYTES = 256 * 1024
 IDLE_S = 3600.0
 """Longest time between two looks at a process that reports nothing; changes are announced at once."""
@@ -378,10 +379,14 @@ class Runner:
         drafts: list[Draft] = []
         effects: list[tuple[int, Seen]] = []
         end = self._out
+        spill_bytes = self._w.settings().number("log.spill_bytes")
         for item in seen:
             match item:
                 case MessageSeen():
-                    drafts.append(await self._patiently(partial(self._draft, item)))
+                    if len(item.raw) > spill_bytes:
+                        drafts.append(await self._patiently(partial(self._spill, item)))
+                    else:
+                        drafts.append(self._draft(item))
                     end = item.end
                     self._saw_output = True
                     if item.kind == "assistant" and self._execution.retrying is not None:
@@ -434,27 +439,28 @@ class Runner:
             self._send_close()
 
     def _draft(self, item: MessageSeen) -> Draft:
+        if item.is_json:
+            return self._draft_of(item, {"raw": msgspec.Raw(item.raw)})
+        return self._draft_of(item, {"raw_b64": base64.b64encode(item.raw).decode()})
+
+    def _spill(self, item: MessageSeen) -> Draft:
+        """Writes a file of its own: the disk may refuse."""
+        ref = blobs.write_blob(self._log, item.raw)
+        return self._draft_of(item, {**ref, "is_json": item.is_json})
+
+    def _draft_of(self, item: MessageSeen, content: dict[str, Any]) -> Draft:
         head: dict[str, Any] = {"kind": item.kind, "direction": "out"}
         if item.subtype:
             head["subtype"] = item.subtype
         if item.text:
             head["text"] = item.text
-        spill = self._w.settings().number("log.spill_bytes")
-        if len(item.raw) > spill:
-            ref = blobs.write_blob(self._log, item.raw)
-            head |= {**ref, "is_json": item.is_json}
-        elif item.is_json:
-            head["raw"] = msgspec.Raw(item.raw)
-        else:
-            head["raw_b64"] = base64.b64encode(item.raw).decode()
-        source = Source(self.process, "o", item.end)
         return Draft(
             "message",
-            msgspec.json.encode(head),
+            _encode(head | content),
             self._w.clock.now_us(),
             self.id,
             self._execution.session,
-            src=source,
+            src=Source(self.process, "o", item.end),
         )
 
     async def _take_stderr(self, data: bytes, *, is_end: bool = False) -> None:
