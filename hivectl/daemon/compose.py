@@ -28,6 +28,7 @@ from hivectl.model.errors import HiveError
 from hivectl.procs.host import LocalHost
 from hivectl.procs.rundir import StopTimes
 from hivectl.server.app import Server
+from hivectl.server.peers import UNKNOWN_EXECUTION, argv_of
 from hivectl.services.executions import Executions
 from hivectl.services.house import Handler, House
 from hivectl.services.messages import Messages
@@ -256,8 +257,22 @@ class Daemon:
         return server
 
     def _execution_of_pid(self, pid: int) -> str | None:
-        runners = self._engine.runners.values() if self._engine is not None else ()
-        return next((runner.id for runner in runners if runner.pid == pid), None)
+        """Called for each ancestor of a peer, from any thread.
+
+        The shim is the ancestor that stays when a run's processes detach and empty their environment: it
+        adopts them. When it is killed this daemon adopts them, and starts nothing else that would call it.
+        """
+        runners = list(self._engine.runners.values()) if self._engine is not None else []
+        for runner in runners:
+            if runner.pid == pid:
+                return runner.id
+        if pid == os.getpid():
+            return UNKNOWN_EXECUTION
+        words = argv_of(pid)
+        if not any(word.endswith("/procs/shim.py") for word in words):
+            return None
+        mine = (run.id for run in runners if any(w.endswith(f"/{run.process}") for w in words))
+        return next(mine, UNKNOWN_EXECUTION)
 
     def _ask_stop(self, runs: str) -> None:
         match runs:

@@ -50,8 +50,10 @@ class Callers:
         return as_execution(caller, peers.find_execution(peer, of_pid=self.of_pid))
 
     async def look_closer(self, caller: Caller, peer: Peer, method: Method) -> Caller:
-        """For a method no execution may call, also find out which process here is behind a TCP connection."""
-        if peer.is_local_socket or method.scope not in SELF_DENIED:
+        """For what an execution may not do, or not as freely, also find out which process here is behind a
+        TCP connection."""
+        is_plain = method.scope not in SELF_DENIED and not method.changes
+        if peer.is_local_socket or is_plain:
             return caller
         found = await asyncio.to_thread(peers.find_tcp_execution, peer, of_pid=self.of_pid)
         return as_execution(caller, found)

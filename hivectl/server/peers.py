@@ -171,6 +171,14 @@ def _mark(pid: int) -> str | None:
     return None
 
 
+def argv_of(pid: int) -> list[str]:
+    """A process's arguments; empty when it is gone, or where there is no /proc."""
+    try:
+        return _read(_PROC / str(pid) / "cmdline").decode("utf-8", "replace").split("\0")
+    except OSError:
+        return []
+
+
 def _read(path: Path) -> bytes:
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
