@@ -181,7 +181,8 @@ def _live_through(daemon: Daemon, name: str, n: int) -> None:
     struck = daemon.spawn(f"{name}@{n}:kill")
     with contextlib.suppress(DaemonEnded):
         daemon.wait_ready()
-    prompt = mock(steps=[{"events": 60}, {"permission": True}, {"events": 60}])
+    events = {"events": 60, "delay_ms": 3}  # apart, so that they are not all written at once
+    prompt = mock(steps=[events, {"permission": True}, events])
     execution = _submit_over_a_kill(daemon, prompt, "one")
 
     def over() -> bool:

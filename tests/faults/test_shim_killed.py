@@ -20,9 +20,9 @@ SWEPT_S = 4.0
 """The promise is 2 s on an idle machine."""
 
 
-def _texts_seen(daemon: Daemon, execution: str, count: int) -> None:
+def _texts_seen(daemon: Daemon, execution: str, count: int, project: str = "web") -> None:
     eventually(
-        lambda: len(history.read(daemon, project="web").texts(execution)) >= count,
+        lambda: len(history.read(daemon, project=project).texts(execution)) >= count,
         what=f"{count} events",
     )
 
@@ -158,10 +158,11 @@ def test_a_run_without_a_result_whose_exit_code_nobody_saw_is_lost(daemon: Daemo
 @pytest.mark.timeout(1800)
 def test_fifty_shims_killed_lose_nothing(make_daemon: Make) -> None:
     daemon = make_daemon().start()
-    daemon.project()
     for number in range(50):
-        execution = daemon.execute(mock(events=400, delay_ms=2), session="new")
-        _texts_seen(daemon, execution, number * 5)
+        name = f"p{number}"
+        daemon.project(name)
+        execution = daemon.execute(mock(events=400, delay_ms=5), project=name)
+        _texts_seen(daemon, execution, 1 + number * 3, project=name)
         daemon.shim_of(daemon.get(execution)).kill()
         assert daemon.wait(execution)["state"] == "completed"
-        history.read(daemon, project="web").check_mock_events(execution, 400)
+        history.read(daemon, project=name).check().check_mock_events(execution, 400)
