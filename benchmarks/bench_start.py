@@ -1,0 +1,66 @@
+"""Metric 10: from the start of the daemon's process to its first answered request.
+
+    python -m benchmarks.bench_start [--runs 5]
+
+Beside it in every round: a Starlette hello under uvicorn, and `python -c pass`. Both are asked for
+GET /healthz on a UNIX socket until it answers 200. `fresh home`: the daemon makes its database and token;
+`again`: it finds them, as after a stop.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from benchmarks import figures, home
+
+SERVERS = Path(__file__).with_name("servers.py")
+
+
+def daemon_ms(*, is_again: bool) -> float:
+    with home.temporary() as root, home.daemon(root) as daemon:
+        if is_again:
+            daemon.start()
+            daemon.stop()
+        start = time.perf_counter()
+        daemon.spawn()
+        home.until(lambda: home.answers(daemon.socket, home.HEALTHZ), what="the daemon answers")
+        return (time.perf_counter() - start) * 1000
+
+
+def hello_ms() -> float:
+    with home.temporary() as root:
+        path = root / "hello.sock"
+        start = time.perf_counter()
+        with home.child([sys.executable, str(SERVERS), "hello", str(path)]):
+            home.until(lambda: home.answers(path, home.HEALTHZ), what="hello answers")
+            return (time.perf_counter() - start) * 1000
+
+
+def main(argv: Sequence[str] | None = None) -> figures.Report:
+    parser = figures.parser(__doc__)
+    parser.add_argument("--runs", type=int, help="starts a round, of which the median counts (3; quick: 1)")
+    options = figures.parse(parser, argv)
+    runs = options.given.runs or (1 if options.is_quick else 3)
+    report = figures.Report("start", "10. Cold start to the first answered request")
+    starts = {
+        "hivectl, fresh home": partial(daemon_ms, is_again=False),
+        "hivectl, again": partial(daemon_ms, is_again=True),
+        "Starlette hello, uvicorn": hello_ms,
+        "python -c pass": partial(home.wall_ms, home.PASS),
+    }
+    for _ in range(options.rounds):
+        for name, start in starts.items():
+            report.add(name, statistics.median(start() for _ in range(runs)), "ms")
+    report.compare("hivectl, again", "Starlette hello, uvicorn")
+    report.compare("hivectl, fresh home", "Starlette hello, uvicorn")
+    report.note("Target: at most 250 ms.")
+    return figures.finish(report, options)
+
+
+if __name__ == "__main__":
+    main()
