@@ -57,6 +57,7 @@ class Publisher:
         self._touched: set[str] = set()
         self._trim: asyncio.TimerHandle | None = None
         self._is_closed = False
+        self._is_broken = False
         self.events = 0
         """Records written since the start."""
         self.bytes = 0
@@ -102,6 +103,10 @@ class Publisher:
         """Number, write and announce. False when the log could not be written: then it happens later."""
         if not drafts:
             return True
+        if self._is_broken:
+            # Nothing may overtake what a fault kept out of the log; the next start completes it.
+            self._held.setdefault(stream, []).extend(drafts)
+            return False
         if (held := self._held.get(stream)) is not None:
             held.extend(drafts)
             return False
@@ -139,6 +144,16 @@ class Publisher:
             await self._trim_outbox()
 
     def _on_commit(self, companion: Companion | None, events: list[OutboxEvent]) -> None:
+        if self._is_broken:
+            return  # in the outbox it waits for the next start
+        try:
+            self._publish(companion, events)
+        except Exception:
+            self._is_broken = True
+            self._clear.clear()
+            raise
+
+    def _publish(self, companion: Companion | None, events: list[OutboxEvent]) -> None:
         for event in events:
             if (name := _FAILPOINTS.get(event.type)) is not None:
                 failpoint.hit(name)
@@ -170,6 +185,8 @@ class Publisher:
     async def _retry(self, stream: str) -> None:
         while stream in self._held:
             await asyncio.sleep(RETRY_S)
+            if self._is_broken:
+                return
             drafts = self._held.get(stream)
             if drafts is not None and self._write(stream, drafts):
                 del self._held[stream]
@@ -188,6 +205,8 @@ class Publisher:
 
     async def _trim_outbox(self) -> None:
         assert self._db is not None
+        if self._is_broken:
+            return
         upto, streams = self._appended, list(self._touched)
         held = [draft.ob for drafts in self._held.values() for draft in drafts if draft.ob]
         if held:

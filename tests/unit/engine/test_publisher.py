@@ -101,3 +101,21 @@ async def test_a_full_disk_holds_events_in_order_and_lets_them_go_when_there_is_
         await house.publisher.wait_clear("system")
     assert house.types() == ["e0", "e1", "e2"]
     assert not house.publisher.is_blocked
+
+
+async def test_nothing_overtakes_an_event_that_a_fault_kept_out_of_the_log(house):
+    faults = []
+    house.db.on_fault = faults.append
+    failpoint.configure("end_after_commit@1:error=EIO")
+    await house.db.write(lambda tx: tx.emit("system", "execution.ended", {"n": 1}))
+    assert len(faults) == 1
+    await house.db.write(lambda tx: tx.emit("system", "system.notice", {"n": 2}))
+    house.publisher.append("system", [Draft("message", b"{}", 1)])
+    assert house.types() == []
+    await house.publisher.close()
+    await house.close()
+    failpoint.configure("")
+
+    await house.open()
+    assert await house.publisher.recover() == 2
+    assert house.types() == ["execution.ended", "system.notice"]
