@@ -152,6 +152,10 @@ NTH = {
 """Passages at which a place that is passed often is struck; the others at the first."""
 
 
+STRUCK_CODES = frozenset({"STORAGE_FULL", "STORAGE_ERROR", "INTERNAL", "SHUTTING_DOWN", "DRAINING"})
+"""What a client may be told while a place answers with an error; it asks again, with the same key."""
+
+
 def _cases() -> list[tuple[str, int]]:
     return [(name, n) for name in failpoint.NAMES for n in NTH.get(name, (1,))]
 
@@ -166,6 +170,10 @@ def _submit_over_a_kill(daemon: Daemon, prompt: str, key: str) -> str:
             answer = daemon.call("execute", project="web", prompt=prompt, idempotency_key=key)
         except OFF:
             return None
+        except RpcError as error:
+            if error.code not in STRUCK_CODES:
+                raise
+            return None
         return str(answer["execution"])
 
     found = eventually(accepted, within_s=30)
@@ -173,12 +181,12 @@ def _submit_over_a_kill(daemon: Daemon, prompt: str, key: str) -> str:
     return found
 
 
-def _live_through(daemon: Daemon, name: str, n: int) -> None:
+def _live_through(daemon: Daemon, name: str, n: int, action: str = "kill") -> None:
     """One run with a question, struck at one place; then everything must be as if nothing had been."""
     daemon.start()
     daemon.project()
     daemon.stop("keep")
-    struck = daemon.spawn(f"{name}@{n}:kill")
+    struck = daemon.spawn(f"{name}@{n}:{action}")
     with contextlib.suppress(DaemonEnded):
         daemon.wait_ready()
     events = {"events": 60, "delay_ms": 3}  # apart, so that they are not all written at once
@@ -195,13 +203,14 @@ def _live_through(daemon: Daemon, name: str, n: int) -> None:
         except OFF:
             return False
         except RpcError as error:
-            if error.code != "ALREADY_DECIDED":
+            if error.code not in {"ALREADY_DECIDED", *STRUCK_CODES}:
                 raise
             return False
 
     eventually(over, within_s=40, what="the run ends")
-    code = eventually(struck.poll, what=f"{name} is passed {n} times")
-    assert code == -signal.SIGKILL
+    if action == "kill":
+        code = eventually(struck.poll, what=f"{name} is passed {n} times")
+        assert code == -signal.SIGKILL
     daemon.restart()
     told = history.read(daemon, project="web").check()
     told.check_ended(execution)
@@ -219,6 +228,17 @@ def _live_through(daemon: Daemon, name: str, n: int) -> None:
 @pytest.mark.parametrize(("name", "n"), _cases())
 def test_a_kill_at_a_named_place_loses_nothing(make_daemon: Make, name: str, n: int) -> None:
     _live_through(make_daemon(settings=SETTINGS.get(name, {})), name, n)
+
+
+NOTHING_TO_REFUSE = {"shim_forked", "exit_seen", "decision_after_commit"}
+"""Places between two steps, where no write can be refused."""
+
+
+@pytest.mark.parametrize("name", [n for n in failpoint.NAMES if n not in NOTHING_TO_REFUSE])
+def test_a_refused_write_at_a_named_place_loses_nothing(make_daemon: Make, name: str) -> None:
+    """The place answers once with ENOSPC, as a disk does that is full for a moment."""
+    n = NTH[name][1] if name in NTH else 1
+    _live_through(make_daemon(settings=SETTINGS.get(name, {})), name, n, "error=ENOSPC")
 
 
 @pytest.mark.soak
