@@ -14,6 +14,7 @@ from hivectl.agents.claude import ClaudeAgent
 from hivectl.agents.claude_argv import secret_paths
 from hivectl.config import Places, Settings
 from hivectl.daemon.lifecycle import Control, Runs
+from hivectl.daemon.redact import redact_text
 from hivectl.engine.bus import Bus
 from hivectl.engine.engine import Engine
 from hivectl.engine.publisher import Publisher
@@ -247,7 +248,9 @@ class Daemon:
             self._bus,
             resolve_stream=lambda _caller, ref: messages.stream_of(ref),
             token=self._control.token,
-            audit=system.audit,
+            audit=lambda caller, method, target, outcome: system.audit(
+                caller, method, redact_text(target), outcome
+            ),
             execution_of_pid=self._execution_of_pid,
             node=self._control.machine.node,
             clock=self._control.clock,
