@@ -50,7 +50,9 @@ def measure(daemon: Daemon, report: figures.Report, runs: int) -> None:
 
 def main(argv: Sequence[str] | None = None) -> figures.Report:
     parser = figures.parser(__doc__)
-    parser.add_argument("--runs", type=int, help="runs a round, of which the median counts (10; quick: 3)")
+    parser.add_argument(
+        "--runs", type=int, help="runs a round, of which the median counts (10; quick: 3)"
+    )
     options = figures.parse(parser, argv)
     runs = options.given.runs or (3 if options.is_quick else 10)
     report = figures.Report("cli", "9. Hot commands, wall time of the process")

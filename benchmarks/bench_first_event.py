@@ -39,24 +39,27 @@ async def view_runs(daemon: Daemon, runs: int) -> dict[str, float]:
     """Medians in ms from the request to: its answer, the shim's start, Claude's first event, the end."""
     found: dict[str, list[float]] = {}
     settings = config.load(env=daemon.env)
-    async with Client(settings, autostart=False) as client:
-        async with client.subscribe(["project:web"]) as viewer, aclosing(viewer.__aiter__()) as events:
-            for _ in range(runs):
-                start = time.perf_counter()
-                answer = asyncio.ensure_future(client.execute("web", PROMPT))  # noqa: TID251
-                answer.add_done_callback(
-                    lambda _done, start=start: found.setdefault("answer", []).append(_ms(start))
-                )
-                seen: set[str] = set()
-                async for event in events:
-                    data = event["data"]
-                    name = _milestone(event["type"], data)
-                    if name and name not in seen:
-                        seen.add(name)
-                        found.setdefault(name, []).append(_ms(start))
-                    if event["type"] == "project.state" and data["state"] == "idle":
-                        break
-                await answer
+    async with (
+        Client(settings, autostart=False) as client,
+        client.subscribe(["project:web"]) as viewer,
+        aclosing(viewer.__aiter__()) as events,
+    ):
+        for _ in range(runs):
+            start = time.perf_counter()
+            answer = asyncio.ensure_future(client.execute("web", PROMPT))
+            answer.add_done_callback(
+                lambda _done, start=start: found.setdefault("answer", []).append(_ms(start))
+            )
+            seen: set[str] = set()
+            async for event in events:
+                data = event["data"]
+                name = _milestone(event["type"], data)
+                if name and name not in seen:
+                    seen.add(name)
+                    found.setdefault(name, []).append(_ms(start))
+                if event["type"] == "project.state" and data["state"] == "idle":
+                    break
+            await answer
     return {name: statistics.median(taken) for name, taken in found.items()}
 
 
@@ -103,7 +106,9 @@ def median_of(runs: int, work: object, *args: object) -> float:
 
 def main(argv: Sequence[str] | None = None) -> figures.Report:
     parser = figures.parser(__doc__)
-    parser.add_argument("--runs", type=int, help="runs a round, of which the median counts (8; quick: 3)")
+    parser.add_argument(
+        "--runs", type=int, help="runs a round, of which the median counts (8; quick: 3)"
+    )
     options = figures.parse(parser, argv)
     runs = options.given.runs or (3 if options.is_quick else 8)
     report = figures.Report("first_event", "8. From `execute` to Claude's first event at a viewer")

@@ -11,7 +11,6 @@ empty home.
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -59,9 +58,9 @@ def attached(daemon: Daemon) -> int:
     runs = set()
     folder = f"/proc/{daemon.process.pid}/fd"
     with suppress(FileNotFoundError):
-        for name in os.listdir(folder):
+        for link in Path(folder).iterdir():
             with suppress(FileNotFoundError):
-                target = Path(os.readlink(f"{folder}/{name}"))
+                target = link.readlink()
                 if target.name.startswith("out") and target.parent.name.startswith("pr_"):
                     runs.add(target.parent.name)
     return len(runs)
@@ -104,7 +103,8 @@ def main(argv: Sequence[str] | None = None) -> figures.Report:
     executions = options.given.executions or (10 if options.is_quick else 50)
     lines = options.given.lines or (100_000 if options.is_quick else 1_000_000)
     report = figures.Report(
-        "restart", f"Restart after kill -9 with {executions} live executions and {lines:,} log lines"
+        "restart",
+        f"Restart after kill -9 with {executions} live executions and {lines:,} log lines",
     )
     settings = {"execution.max_live": executions, "projects.max": executions + 10}
     with home.temporary() as root, home.daemon(root, settings) as daemon:

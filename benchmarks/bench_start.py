@@ -43,7 +43,9 @@ def hello_ms() -> float:
 
 def main(argv: Sequence[str] | None = None) -> figures.Report:
     parser = figures.parser(__doc__)
-    parser.add_argument("--runs", type=int, help="starts a round, of which the median counts (3; quick: 1)")
+    parser.add_argument(
+        "--runs", type=int, help="starts a round, of which the median counts (3; quick: 1)"
+    )
     options = figures.parse(parser, argv)
     runs = options.given.runs or (1 if options.is_quick else 3)
     report = figures.Report("start", "10. Cold start to the first answered request")

@@ -72,15 +72,19 @@ class Report:
             middle, unit = statistics.median(figures), self.units[name]
             span = f"({_show(min(figures))} to {_show(max(figures))})"
             lines.append(f"  {name:{width}}  {_show(middle):>9} {unit:11} {span}")
-        for ratio in self.ratios:
-            if pairs := self.pairs(ratio):
-                lines.append(
-                    f"  {ratio.ours} / {ratio.reference}: {statistics.median(pairs):.3g}x"
-                    f" ({min(pairs):.3g} to {max(pairs):.3g})"
-                    + (f", target {ratio.target}" if ratio.target else "")
-                )
+        lines += [
+            self._describe(ratio, pairs) for ratio in self.ratios if (pairs := self.pairs(ratio))
+        ]
         lines += [f"  {note}" for note in self.notes]
         return "\n".join(lines)
+
+    @staticmethod
+    def _describe(ratio: Ratio, pairs: list[float]) -> str:
+        middle, low, high = statistics.median(pairs), min(pairs), max(pairs)
+        target = f", target {ratio.target}" if ratio.target else ""
+        return (
+            f"  {ratio.ours} / {ratio.reference}: {middle:.3g}x ({low:.3g} to {high:.3g}){target}"
+        )
 
     def document(self) -> dict[str, Any]:
         compared = [(ratio, self.pairs(ratio)) for ratio in self.ratios]

@@ -41,7 +41,9 @@ def daemon(root: Path, settings: Mapping[str, Any] | None = None) -> Iterator[Da
 
 
 @contextmanager
-def child(argv: list[str], env: Mapping[str, str] | None = None) -> Iterator[subprocess.Popen[bytes]]:
+def child(
+    argv: list[str], env: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
     """A process that is ended with the block."""
     process = subprocess.Popen(
         argv,
@@ -81,7 +83,9 @@ def answers(path: Path, request: bytes) -> bool:
 HEALTHZ = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 
 
-def wall_ms(argv: list[str], env: Mapping[str, str] | None = None, *, codes: tuple[int, ...] = (0,)) -> float:
+def wall_ms(
+    argv: list[str], env: Mapping[str, str] | None = None, *, codes: tuple[int, ...] = (0,)
+) -> float:
     """Milliseconds from start to end of a command."""
     start = time.perf_counter()
     done = subprocess.run(

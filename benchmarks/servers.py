@@ -1,7 +1,8 @@
 """Servers one would compare the daemon with, each in a few lines: `python servers.py KIND SOCKET`.
 
 KIND: `websockets` (its own server), `uvicorn` (with websockets, a Starlette app), `hello` (Starlette under
-uvicorn, HTTP alone). All listen on a UNIX socket, as the daemon does.
+uvicorn, HTTP alone), `broadcast` (websockets' own server; each line of standard input is numbered and goes to all
+connections by `websockets.broadcast`). All listen on a UNIX socket, as the daemon does.
 """
 
 from __future__ import annotations
@@ -18,6 +19,28 @@ async def run_websockets(path: str) -> None:
             continue
 
     async with unix_serve(handler, path, compression=None):
+        await asyncio.Event().wait()
+
+
+async def run_broadcast(path: str) -> None:
+    from websockets.asyncio.server import ServerConnection, broadcast, unix_serve
+
+    connections: set[ServerConnection] = set()
+
+    async def handler(connection: ServerConnection) -> None:
+        connections.add(connection)
+        await connection.wait_closed()
+        connections.discard(connection)
+
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader(limit=1 << 20)
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    async with unix_serve(handler, path, compression=None):
+        seq = 0
+        while line := await reader.readline():
+            seq += 1
+            broadcast(connections, f'{{"seq":{seq},"data":{line.decode().rstrip()}}}')
+        broadcast(connections, '{"the":"end"}')
         await asyncio.Event().wait()
 
 
@@ -51,5 +74,7 @@ if __name__ == "__main__":
     kind, where = sys.argv[1:]
     if kind == "websockets":
         asyncio.run(run_websockets(where))
+    elif kind == "broadcast":
+        asyncio.run(run_broadcast(where))
     else:
         run_uvicorn(where, has_websocket=kind == "uvicorn")

@@ -1,0 +1,57 @@
+"""Every benchmark runs at its smallest size and says what it measured. Its figures never fail a test."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks import figures
+from benchmarks.__main__ import NAMES
+
+ROOT = Path(__file__).resolve().parents[3]
+SMALLEST = {
+    "cli": ["--runs", "1"],
+    "fanout": ["--events", "200", "--viewers", "5"],
+    "first_event": ["--runs", "1"],
+    "idle": ["--viewers", "3", "--seconds", "0.1"],
+    "ingest": ["--events", "200"],
+    "journal": ["--lines", "3000", "--append-lines", "1000"],
+    "restart": ["--executions", "2", "--lines", "1000"],
+    "start": ["--runs", "1"],
+}
+
+
+def test_every_command_is_known_to_the_one_that_runs_all() -> None:
+    there = {path.stem.removeprefix("bench_") for path in (ROOT / "benchmarks").glob("bench_*.py")}
+    assert there == set(NAMES) == set(SMALLEST)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_a_command_prints_its_figures_and_writes_them(name: str, tmp_path: Path) -> None:
+    out = tmp_path / "figures.json"
+    argv = [sys.executable, "-m", f"benchmarks.bench_{name}", "--rounds", "1", "--json", str(out)]
+    done = subprocess.run(
+        [*argv, *SMALLEST[name]], cwd=ROOT, capture_output=True, text=True, timeout=55, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.strip()
+    written = json.loads(out.read_text())
+    assert written["machine"]["python"]
+    assert written.get("series") or written["results"]
+
+
+def test_a_report_compares_round_by_round() -> None:
+    report = figures.Report("x", "Title")
+    for ours, theirs in ((1.0, 2.0), (3.0, 3.0), (8.0, 4.0)):
+        report.add("ours", ours, "ms")
+        report.add("theirs", theirs, "ms")
+    report.compare("ours", "theirs", "<= 1x")
+    report.compare("ours", "what was not measured")
+    (ratio,) = report.document()["ratios"]
+    assert (ratio["median"], ratio["min"], ratio["max"]) == (1.0, 0.5, 2.0)
+    assert "ours / theirs: 1x (0.5 to 2), target <= 1x" in report.render()
