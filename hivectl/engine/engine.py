@@ -11,10 +11,11 @@ import logging
 import os
 import resource
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from hivectl.engine.runner import Runner, World
+from hivectl.engine.runner import RETRYABLE, Runner, World
 from hivectl.kit import failpoint
 from hivectl.kit.ids import make_id
 from hivectl.model.approval import Approval
@@ -67,16 +68,26 @@ class Engine:
     async def _clear_strays(self, processes: list[str]) -> None:
         """Process directories nobody knows: of executions that have ended, or of a database that was lost."""
         for process in processes:
-            handle = await self.world.host.adopt(process)
-            if handle is not None and handle.exit is None:
-                _log.warning("ending a process nobody knows", extra={"process": process})
-                await handle.stop(StopMode.KILL, StopReason.SHUTDOWN)
-                await handle.wait_exit()
-            self.world.host.remove(process)
+            try:
+                await self._clear_stray(process)
+            except (HiveError, OSError):
+                # The others are cleared all the same; this one at the next start.
+                _log.warning("cannot clear a process", extra={"process_id": process}, exc_info=True)
+
+    async def _clear_stray(self, process: str) -> None:
+        handle = await self.world.host.adopt(process)
+        if handle is not None and handle.exit is None:
+            _log.warning("ending a process nobody knows", extra={"process_id": process})
+            await handle.stop(StopMode.KILL, StopReason.SHUTDOWN)
+            await handle.wait_exit()
+        self.world.host.remove(process)
 
     async def stop(self, *, runs: str, timeout_s: float | None) -> list[str]:
         """No new work; then leave the runs going, wait for them, or end them. Returns the ids still live."""
         self.is_draining = True
+        # Writes settle in order: a claim that was on its way has its runner when this one returns.
+        with suppress(HiveError):
+            await self.world.db.write(lambda _tx: None)
         if runs == "kill":
             for runner in self._live_runners():
                 await self._stop_one(runner, StopMode.TERMINATE, StopReason.SHUTDOWN)
@@ -93,11 +104,14 @@ class Engine:
         return list(self.runners.values())
 
     async def _stop_one(self, runner: Runner, mode: StopMode, reason: StopReason) -> None:
-        await self.world.db.write(
-            lambda tx: work.want_stop(
-                tx, runner.id, mode=mode, reason=reason, by="system", note="The daemon was stopped."
+        want = partial(work.want_stop, id_=runner.id, mode=mode, reason=reason)
+        try:
+            await self.world.db.write(
+                lambda tx: want(tx, by="system", note="The daemon was stopped.")
             )
-        )
+        except HiveError as exc:
+            # On a full disk too the runs end; how it ended is read from the process then.
+            _log.error("a stop is not stored", extra={"execution": runner.id, "code": exc.code})
         await runner.stop(mode, reason)
 
     # --- claims -------------------------------------------------------------------------------------
@@ -173,23 +187,29 @@ class Engine:
         self.wake()
         return accepted
 
-    async def kill(self, ids: list[str], *, mode: StopMode, by: str, note: str) -> list[Execution]:
+    async def kill(
+        self, ids: list[str], *, mode: StopMode, by: str, note: str, is_strict: bool = False
+    ) -> list[Execution]:
         """Stop executions; returns when each is gone, with how it ended.
 
-        Raises PROCESS_NOT_FOUND when the only one named had ended; of several, those are passed over."""
+        One that has ended already is passed over, or with `is_strict` refused: PROCESS_NOT_FOUND. Raises
+        STORAGE_FULL when it cannot be stored who stopped it; it is stopped all the same."""
         runners = []
+        refused: HiveError | None = None
         for id_ in ids:
-            stop = partial(
-                _want_stop, id_=id_, mode=mode, by=by, note=note, is_strict=len(ids) == 1
-            )
-            execution = await self.world.db.write(stop)
-            if (
-                execution.state in LIVE_STATES
-                and (runner := self.runners.get(execution.id)) is not None
-            ):
+            stop = partial(_want_stop, id_=id_, mode=mode, by=by, note=note, is_strict=is_strict)
+            try:
+                is_live = (await self.world.db.write(stop)).state in LIVE_STATES
+            except HiveError as exc:
+                if exc.code not in RETRYABLE:
+                    raise
+                refused, is_live = exc, True
+            if is_live and (runner := self.runners.get(id_)) is not None:
                 await runner.stop(mode, StopReason.USER)
                 runners.append(runner)
         self.wake()
+        if refused is not None:
+            raise refused
         await self._wait_gone(runners, mode)
         return [await self.find(id_) for id_ in ids]
 

@@ -13,7 +13,7 @@ import base64
 import errno
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -113,7 +113,7 @@ class Runner:
         self._err = 0
         self._err_rest = b""
         self._stderr_tail = b""
-        self._stop: tuple[StopMode, StopReason] | None = None
+        self._stop = _stop_of(execution)
         self._outgoing: deque[tuple[str, bytes, str | None] | None] = deque()
         self._writer: asyncio.Task[Any] | None = None
         self._is_clock_lifted = False
@@ -136,9 +136,13 @@ class Runner:
         if self._conversation is None:
             return  # still being adopted: it will write every answer that may not have arrived
         self._send_answer(approval)
-        execution = await self._find()
-        if execution.state is not ExecutionState.WAITING:
-            await self._restore_clock(execution)
+        try:
+            await self._tend_clock(await self._find())
+        except HiveError as exc:
+            # The decision stands: whoever made it must not be told that it failed.
+            _log.error(
+                "the clock of a run is not set", extra={"execution": self.id, "code": exc.code}
+            )
 
     # --- its life -----------------------------------------------------------------------------------
 
@@ -185,6 +189,7 @@ class Runner:
                     "TRUST_CHANGED", "The project's trust changed before the execution started."
                 )
             self._handle = await self._start(spec, keep=self._keeps_descendants)
+            self._is_adopting = False
         self._execution = await self._commit(lambda tx: work.started(tx, self.id, pid=self.pid))
         self._conversation = self._w.agent.conversation(spec, offset=self._out)
         await self._open()
@@ -320,15 +325,14 @@ class Runner:
         assert self._handle is not None
         assert self._conversation is not None
         execution = self._execution
-        if execution.stop_mode is not None and self._stop is None:
-            self._stop = (
-                StopMode(execution.stop_mode),
-                StopReason(execution.stop_reason or StopReason.USER),
-            )
         if self._handle.exit is not None:
             return
         if self._stop is not None:
-            await self._handle.stop(*self._stop)
+            await self._insist(partial(self._handle.stop, *self._stop))
+            if not self._is_adopting:
+                # Stopped while it started: it has heard nothing yet, and is to hear nothing.
+                self._send_close()
+                return
         if execution.verdict is not None:
             self._send_close()
             return
@@ -338,9 +342,8 @@ class Runner:
         if self._is_adopting:
             # Read anew: somebody may have answered since. The flag and the state agree from here on.
             self._execution = execution = await self._find()
-            self._is_clock_lifted = execution.state is ExecutionState.WAITING
-            if not self._is_clock_lifted:
-                await self._handle.set_deadline(self._time_left(execution))
+            self._is_clock_lifted = execution.state is not ExecutionState.WAITING
+            await self._tend_clock(execution)
         self._kick_writer()
 
     # --- output -------------------------------------------------------------------------------------
@@ -418,10 +421,8 @@ class Runner:
             and not self._is_clock_lifted
         ):
             # Before anybody is asked: a daemon that dies while a person thinks must not cost the run.
-            assert self._handle is not None
             left_ms = int(self._time_left(self._execution) * 1000)
-            await self._handle.set_deadline(None)
-            self._is_clock_lifted = True
+            await self._set_clock(None)
         default = self._w.settings().text("approval.default")
         applied = await self._commit(
             lambda tx: apply_effects(tx, self.id, effects, left_ms=left_ms, default=default),
@@ -433,8 +434,7 @@ class Runner:
         self._execution = applied.execution
         for approval in applied.decided:
             self._send_answer(approval)
-        if applied.execution.state is not ExecutionState.WAITING and self._is_clock_lifted:
-            await self._restore_clock(applied.execution)
+        await self._tend_clock(applied.execution)
         if applied.is_over:
             self._send_close()
 
@@ -520,20 +520,23 @@ class Runner:
         while self._outgoing:
             item = self._outgoing.popleft()
             if item is None:
-                await handle.close_stdin(hang=True)
+                await self._insist(partial(handle.close_stdin, hang=True))
                 continue
             frame, data, approval = item
             was_written = await handle.write(frame, data)
             if was_written and approval is not None:
                 await self._commit(partial(people.delivered, id_=approval))
 
-    async def _restore_clock(self, execution: Execution) -> None:
-        if self._handle is not None and self._is_clock_lifted:
-            self._is_clock_lifted = False
-            left = execution.deadline_left_ms
-            await self._handle.set_deadline(
-                left / 1000 if left is not None else self._time_left(execution)
-            )
+    async def _tend_clock(self, execution: Execution) -> None:
+        """Let the wall clock stand or run, as the state says: two decide (the reading, and each answer)."""
+        is_waiting = execution.state is ExecutionState.WAITING
+        if is_waiting is not self._is_clock_lifted:
+            await self._set_clock(None if is_waiting else self._time_left(execution))
+
+    async def _set_clock(self, seconds: float | None) -> None:
+        assert self._handle is not None
+        self._is_clock_lifted = seconds is None
+        await self._insist(partial(self._handle.set_deadline, seconds))
 
     def _time_left(self, execution: Execution) -> float:
         limit = execution.options.get("timeout_s") or self._w.settings().seconds(
@@ -620,6 +623,19 @@ class Runner:
                     is_told = True
                 await asyncio.sleep(STORAGE_RETRY_S)
 
+    async def _insist(self, ask: Callable[[], Awaitable[None]]) -> None:
+        """Ask the shim for what must happen, however long it does not answer: it may be frozen with its run."""
+        while True:
+            try:
+                return await ask()
+            except HiveError as exc:
+                if exc.code not in UNREACHABLE:
+                    raise
+                _log.warning(
+                    "shim does not answer", extra={"execution": self.id, "error": exc.message}
+                )
+                await asyncio.sleep(ADOPT_RETRY_S)
+
     async def _find(self) -> Execution:
         return await self._commit(lambda tx: work.find(tx, self.id))
 
@@ -646,6 +662,13 @@ def options_of(stored: dict[str, Any]) -> Options:
         if value is not None
     }
     return Options(**values)
+
+
+def _stop_of(execution: Execution) -> tuple[StopMode, StopReason] | None:
+    """How somebody wanted to stop it before the daemon ended."""
+    if execution.stop_mode is None:
+        return None
+    return StopMode(execution.stop_mode), StopReason(execution.stop_reason or StopReason.USER)
 
 
 def _choose_session(order: Order, project: Project) -> tuple[str, bool, str | None]:

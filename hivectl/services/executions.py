@@ -58,6 +58,15 @@ class Executions:
         """Accept a prompt: durable when this returns."""
         settings = self._h.settings()
         project = await self._projects.find(p.project)
+        digest = _digest(project, p)
+        if p.idempotency_key is not None:
+            age_us = settings.number("queue.idempotency_h") * HOUR_US
+            earlier = await self._h.db.write(
+                lambda tx: work.replayed(tx, caller.actor, p.idempotency_key, digest, age_us=age_us)
+            )
+            if earlier is not None:
+                # Before anything is checked: what the run has changed since must not refuse its own request.
+                return await self._accepted(project, earlier, replayed=True, warnings=[])
         size = len(p.prompt.encode("utf-8", "surrogatepass"))
         if size > settings.number("execution.max_prompt_bytes"):
             raise HiveError(
@@ -70,7 +79,6 @@ class Executions:
         _check_rights(caller, p.options, project)
         options = self._merge(p.options, project)
         await self._check_directory(project)
-        body = msgspec.json.encode([project.id, p.prompt, session, p.fork, options, p.priority])
         wish = work.Wish(
             order=make_id("o"),
             execution=make_id("x"),
@@ -85,13 +93,20 @@ class Executions:
             actor=caller.actor,
             request=caller.request,
             key=p.idempotency_key,
-            hash=hashlib.sha256(body).hexdigest(),
+            hash=digest,
             refuse_if_busy=p.if_busy == "fail",
             max_orders=settings.number("queue.max_orders"),
             key_age_us=settings.number("queue.idempotency_h") * HOUR_US,
         )
         wish.message.update(self._prompt_message(wish))
         execution, replayed = await self._h.engine.submit(wish)
+        return await self._accepted(
+            project, execution, replayed=replayed, warnings=_warnings(p, session, project)
+        )
+
+    async def _accepted(
+        self, project: Project, execution: Execution, *, replayed: bool, warnings: list[str]
+    ) -> dict[str, Any]:
         epoch, seq = self._h.publisher.position(project.stream)
         return {
             "execution": execution.id,
@@ -103,7 +118,7 @@ class Executions:
             "epoch": epoch,
             "seq": seq,
             "replayed": replayed,
-            "warnings": _warnings(p, session, project),
+            "warnings": warnings,
         }
 
     def _check_prompt(self, prompt: str, project: Project) -> None:
@@ -285,7 +300,7 @@ class Executions:
         else:
             ids = [(await self._h.engine.find(p.execution)).id]
         stopped = await self._h.engine.kill(
-            ids, mode=StopMode(p.mode), by=caller.actor, note=p.reason
+            ids, mode=StopMode(p.mode), by=caller.actor, note=p.reason, is_strict=len(ids) == 1
         )
         return {
             "executions": [await self.view(e) for e in stopped],
@@ -312,6 +327,13 @@ class Executions:
         if row is None:
             raise HiveError("SESSION_NOT_FOUND", f"There is no session {p.session!r}.")
         return _session_view(row)
+
+
+def _digest(project: Project, p: Any) -> str:
+    """What makes two requests the same: what was asked for, not the project's defaults of the day."""
+    options = p.options.model_dump(exclude_none=True)
+    body = [project.id, p.prompt, p.session, p.fork, options, p.priority]
+    return hashlib.sha256(msgspec.json.encode(body)).hexdigest()
 
 
 def _check_rights(caller: Caller, given: Any, project: Project) -> None:

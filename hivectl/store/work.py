@@ -82,11 +82,11 @@ class Wish:
 def enqueue(tx: Tx, wish: Wish) -> tuple[Execution, bool]:
     """Accept a prompt: a work order and its first, pending execution. True when it is a replay of the same key.
 
-    Raises PROJECT_BUSY, QUEUE_FULL, IDEMPOTENCY_MISMATCH.
+    Raises PROJECT_NOT_FOUND, PROJECT_BUSY, QUEUE_FULL, IDEMPOTENCY_MISMATCH.
     """
-    if wish.key is not None and (earlier := _replayed(tx, wish)):
+    if earlier := replayed(tx, wish.actor, wish.key, wish.hash, age_us=wish.key_age_us):
         return earlier, True
-    project = wish.project
+    project = projects.find(tx, wish.project.id)  # it may have been deleted since it was looked up
     lane = project.id
     if wish.refuse_if_busy:
         _refuse_if_busy(tx, project, lane)
@@ -130,17 +130,16 @@ def enqueue(tx: Tx, wish: Wish) -> tuple[Execution, bool]:
     return find(tx, wish.execution), False
 
 
-def _replayed(tx: Tx, wish: Wish) -> Execution | None:
+def replayed(tx: Tx, actor: str, key: str | None, hash_: str, *, age_us: int) -> Execution | None:
+    """What the same request led to, when it was accepted before. Raises IDEMPOTENCY_MISMATCH."""
     row = tx.one(
-        "SELECT hash, order_id, created_us FROM idempotency WHERE actor = ? AND key = ?",
-        wish.actor,
-        wish.key,
+        "SELECT hash, order_id, created_us FROM idempotency WHERE actor = ? AND key = ?", actor, key
     )
-    if row is None or row["created_us"] < tx.now_us - wish.key_age_us:
+    if row is None or row["created_us"] < tx.now_us - age_us:
         return None
-    if row["hash"] != wish.hash:
+    if row["hash"] != hash_:
         raise HiveError(
-            "IDEMPOTENCY_MISMATCH", f"The key {wish.key!r} was used for a different request."
+            "IDEMPOTENCY_MISMATCH", f"The key {key!r} was used for a different request."
         )
     return find(tx, row["order_id"])
 
@@ -343,12 +342,20 @@ def want_stop(tx: Tx, id_: str, *, mode: str, reason: str, by: str, note: str = 
         }
         move(tx, execution, ExecutionState.CANCELLED, stop_by=by, **outcome)
         _emit_end(tx, find(tx, id_), swept=0, actor=by)
-    elif execution.state in LIVE_STATES:
+    elif execution.state in LIVE_STATES and _is_harder(mode, execution.stop_mode):
         tx.run(
             "UPDATE executions SET stop_mode = ?, stop_reason = ?, stop_by = ?, stop_note = ? WHERE id = ?",
             mode, reason, by, note, id_,
         )  # fmt: skip
     return find(tx, id_)
+
+
+_HARDNESS = ("interrupt", "terminate", "kill")
+
+
+def _is_harder(mode: str, before: str | None) -> bool:
+    """A softer stop takes nothing back: after a restart the hardest is repeated."""
+    return before is None or _HARDNESS.index(mode) > _HARDNESS.index(before)
 
 
 def end(tx: Tx, id_: str, outcome: Outcome, *, swept: int = 0) -> Execution:
