@@ -5,6 +5,7 @@ Same methods, same checks, same answers as on the WebSocket; the HTTP status rep
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import cast
 
 from starlette.requests import ClientDisconnect, Request
@@ -17,9 +18,13 @@ from hivectl.protocol import frames
 from hivectl.protocol.decode import decode_object
 from hivectl.server.context import Arrival, Context
 from hivectl.server.dispatch import report_bug
+from hivectl.server.limits import Bucket
 from hivectl.server.peers import Peer
 
 _JSON = "application/json"
+_SHARE = 10
+"""How many connections' worth of messages one peer may send here: many programs share an address."""
+_BUCKETS_MAX = 1024
 
 
 class Rpc:
@@ -27,6 +32,7 @@ class Rpc:
 
     def __init__(self, context: Context) -> None:
         self._context = context
+        self._buckets: OrderedDict[str, Bucket] = OrderedDict()
 
     async def serve(self, request: Request) -> Response:
         """Answer one request."""
@@ -34,6 +40,7 @@ class Rpc:
         request_id: frames.RequestId | None = None
         try:
             arrival = cast("Arrival", request.scope["state"]["arrival"])
+            self._take_token(arrival.peer)
             caller = self._authenticate(request, arrival.peer, ours)
             _check_media_type(request)
             body = await request.body()
@@ -45,6 +52,19 @@ class Rpc:
             return _error(request_id, exc, ours)
         except ClientDisconnect:
             return Response(status_code=400)
+
+    def _take_token(self, peer: Peer) -> None:
+        """Raises RATE_LIMITED when one process (over TCP: one address) asks too much at once (S39)."""
+        limits, now = self._context.limits, self._context.clock.monotonic()
+        key = peer.host or f"pid {peer.pid}"
+        bucket = self._buckets.pop(key, None)
+        if bucket is None:
+            bucket = Bucket(limits.messages_per_s * _SHARE, limits.messages_burst * _SHARE, now)
+            if len(self._buckets) >= _BUCKETS_MAX:
+                self._buckets.popitem(last=False)
+        self._buckets[key] = bucket
+        if not bucket.take(now):
+            raise HiveError("RATE_LIMITED", retry_after_ms=bucket.wait_ms())
 
     def _authenticate(self, request: Request, peer: Peer, ours: str) -> Caller:
         callers = self._context.callers
