@@ -14,7 +14,7 @@ BODY_S = 60.0
 """Time for a body to arrive whole."""
 BEFORE_AUTH_BYTES = 64 * 1024
 """Largest message of who has not shown a credential."""
-CHUNK_BYTES = 512 * 1024
+CHUNK_BYTES = 128 * 1024
 """Events written to a connection at once."""
 CLOSE_GRACE_S = 2.0
 """How long a peer may take to end its side after we ended ours."""
