@@ -73,11 +73,7 @@ soak: $(STAMP)
 	$(PYTEST) -m soak --timeout 3600 $(ARGS)
 
 bench: $(STAMP)
-	@mkdir -p benchmarks/results
-	@set -e; for file in benchmarks/bench_*.py; do \
-	  name=$$(basename $$file .py); echo "== $$name"; \
-	  $(BIN)/python $$file --json benchmarks/results/$$name.json $(ARGS); \
-	done
+	$(BIN)/python -m benchmarks $(ARGS)
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .

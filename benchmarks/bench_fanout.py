@@ -1,6 +1,6 @@
 """A first figure of metrics 1 and 14: one run printing flat out, many viewers, one of them stalled.
 
-    python -m benchmarks.bench_fanout [--viewers 100] [--events 6000]
+    python -m benchmarks.bench_fanout [--viewers 100] [--events 3000]
 
 hivectl is the whole daemon: the mock under its shim, spool, log, and the real WebSocket server; each viewer follows the
 project. The reference gets the same lines from the mock by a pipe, numbers them and sends them by
@@ -124,9 +124,9 @@ def reference(report: figures.Report, counts: tuple[int, int], prompt: str) -> N
 def main(argv: Sequence[str] | None = None) -> figures.Report:
     parser = figures.parser(__doc__)
     parser.add_argument("--viewers", type=int, default=100)
-    parser.add_argument("--events", type=int, help="lines of the run (6000; quick: 1500)")
+    parser.add_argument("--events", type=int, help="lines of the run (3000; quick: 1000)")
     options = figures.parse(parser, argv)
-    events = options.given.events or (1_500 if options.is_quick else 6_000)
+    events = options.given.events or (1_000 if options.is_quick else 3_000)
     counts = (options.given.viewers - 1, 1)
     prompt = f'mock: {{"events": {events}, "bytes": 300}}'
     title = f"Fan-out, first figure: {counts[0]} viewers that read, 1 stalled, {events:,} events"
