@@ -17,6 +17,7 @@ from hivectl.journal.record import Draft
 from hivectl.journal.writer import Journal
 from hivectl.kit import failpoint
 from hivectl.kit.aio import Nursery
+from hivectl.model.errors import HiveError
 from hivectl.store.database import Database, OutboxEvent, Tx
 
 _log = logging.getLogger(__name__)
@@ -54,7 +55,8 @@ class Publisher:
         self._clear = asyncio.Event()
         self._clear.set()
         self._appended = 0
-        self._touched: set[str] = set()
+        self._touched: dict[str, int] = {}
+        """The newest event of each stream that still has rows in the outbox."""
         self._trim: asyncio.TimerHandle | None = None
         self._is_closed = False
         self._is_broken = False
@@ -76,7 +78,7 @@ class Publisher:
         for row in await self._db.all("SELECT * FROM outbox ORDER BY id"):
             log = self._journal.open(row["stream"])
             self._appended = row["id"]
-            self._touched.add(row["stream"])
+            self._touched[row["stream"]] = row["id"]
             if row["id"] > log.last_outbox:
                 names = (
                     "id",
@@ -131,7 +133,7 @@ class Publisher:
 
     def forget(self, stream: str) -> None:
         """The stream is about to be removed: neither sync nor retry it."""
-        self._touched.discard(stream)
+        self._touched.pop(stream, None)
         self._held.pop(stream, None)
         self._bus.forget(stream)
 
@@ -168,7 +170,7 @@ class Publisher:
             self.on_event(event)
         if events:
             self._appended = events[-1].id
-            self._touched.update(event.stream for event in events)
+            self._touched.update((event.stream, event.id) for event in events)
             self._schedule_trim()
 
     def _write(self, stream: str, drafts: Sequence[Draft]) -> bool:
@@ -201,20 +203,30 @@ class Publisher:
     def _start_trim(self) -> None:
         self._trim = None
         if not self._is_closed:
-            _ = self._nursery.start(self._trim_outbox(), name="outbox")
+            _ = self._nursery.start(self._try_trim(), name="outbox")
+
+    async def _try_trim(self) -> None:
+        try:
+            await self._trim_outbox()
+        except (HiveError, OSError) as exc:
+            _log.warning("the outbox is trimmed later", extra={"error": str(exc)})
+            self._schedule_trim()
 
     async def _trim_outbox(self) -> None:
         assert self._db is not None
         if self._is_broken:
             return
-        upto, streams = self._appended, list(self._touched)
+        upto, touched = self._appended, dict(self._touched)
         held = [draft.ob for drafts in self._held.values() for draft in drafts if draft.ob]
         if held:
             upto = min(held) - 1
-        self._touched.clear()
-        for stream in streams:
-            await self._journal.open(stream).sync()
+        for stream in touched:
+            if stream in self._touched:  # else it was removed meanwhile
+                await self._journal.open(stream).sync()
         await self._db.write(lambda tx: _forget(tx, upto))
+        for stream, newest in touched.items():
+            if self._touched.get(stream) == newest:
+                del self._touched[stream]
 
 
 def _forget(tx: Tx, upto: int) -> None:

@@ -16,6 +16,7 @@ import queue
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -137,7 +138,7 @@ class Database:
         self._is_closed = False
         self.on_commit: OnCommit = lambda _companion, _events: None
         self.on_fault: Callable[[Exception], None] = _raise
-        """Hears of an `on_commit` that failed; the daemon must not go on then."""
+        """Hears of an `on_commit` that failed, or of a damaged file; the daemon must not go on then."""
         self.commits = 0
 
     @classmethod
@@ -226,18 +227,34 @@ class Database:
 
     def _transact(self, batch: Sequence[_Op[Any]]) -> None:
         conn = self._conn
+        has_begun = False
         try:
             conn.execute("BEGIN IMMEDIATE")
+            has_begun = True
             for op in batch:
                 self._run_op(conn, op)
             failpoint.hit("store_commit")
             conn.execute("COMMIT")
             self.commits += 1
         except Exception as exc:  # noqa: BLE001  whatever it was, it belongs to those who wait
-            error = _translate(exc)
             _rollback(conn)
+            if _is_damage(exc):
+                self._tell_damage(exc)
+            elif has_begun and len(batch) > 1:
+                # Which of them it was cannot be told, and those that need no room must not suffer.
+                for op in batch:
+                    op.error, op.events = None, []
+                    self._transact([op])
+                return
+            error = _translate(exc)
             for op in batch:
                 op.error, op.events = error, []
+
+    def _tell_damage(self, exc: Exception) -> None:
+        """Have the next start look at the whole file, however large, and this daemon end."""
+        with suppress(OSError):
+            _mark(self.path).touch()
+        self._loop.call_soon_threadsafe(self.on_fault, DatabaseDamaged(str(exc)))
 
     def _run_op(self, conn: sqlite3.Connection, op: _Op[Any]) -> None:
         tx = Tx(conn, self._clock.now_us())
@@ -248,7 +265,9 @@ class Database:
             if isinstance(exc, OSError) or getattr(exc, "sqlite_errorcode", 0) & 0xFF in _FULL:
                 raise
             op.error = _translate(exc)
-        except Exception as exc:  # noqa: BLE001  one operation must not sink the others of its batch
+        except Exception as exc:  # one operation must not sink the others of its batch
+            if _is_damage(exc):
+                raise
             op.error = exc
         if op.error is None:
             op.events = tx.events
@@ -281,6 +300,16 @@ class DatabaseDamaged(Exception):  # noqa: N818  it says what is found
     """The file is corrupt; `args[0]` says how."""
 
 
+def _is_damage(exc: Exception) -> bool:
+    damage = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+    return getattr(exc, "sqlite_errorcode", 0) & 0xFF in damage
+
+
+def _mark(path: Path) -> Path:
+    """Stands beside a database in whose use damage showed."""
+    return path.with_name(f"{path.name}.suspect")
+
+
 def _connect(path: Path) -> sqlite3.Connection:
     try:
         if path.exists() and not os.access(path, os.R_OK | os.W_OK):
@@ -308,14 +337,16 @@ def _prepare(conn: sqlite3.Connection, path: Path) -> None:
             f"journal_size_limit={64 * 1024 * 1024}",
         ):
             conn.execute(f"PRAGMA {pragma}")
-        if path.stat().st_size <= CHECKED_BYTES:
+        mark = _mark(path)
+        if path.stat().st_size <= CHECKED_BYTES or mark.exists():
             found = conn.execute("PRAGMA quick_check(1)").fetchone()[0]
             if found != "ok":
                 raise DatabaseDamaged(str(found))
+            mark.unlink(missing_ok=True)
         _migrate(conn)
     except sqlite3.DatabaseError as exc:
         code = getattr(exc, "sqlite_errorcode", 0) & 0xFF
-        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        if _is_damage(exc):
             raise DatabaseDamaged(str(exc)) from exc
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             raise HiveError(
@@ -392,6 +423,7 @@ def set_aside(path: Path, label: str) -> Path:
         part = path.with_name(path.name + suffix)
         if part.exists():
             part.rename(aside.with_name(aside.name + suffix))
+    _mark(path).unlink(missing_ok=True)
     return aside
 
 

@@ -5,6 +5,7 @@ import errno
 
 import pytest
 
+from hivectl.engine import publisher as publishing
 from hivectl.engine.bus import Bus
 from hivectl.engine.publisher import Companion, Publisher
 from hivectl.journal import reader
@@ -119,3 +120,43 @@ async def test_nothing_overtakes_an_event_that_a_fault_kept_out_of_the_log(house
     await house.open()
     assert await house.publisher.recover() == 2
     assert house.types() == ["execution.ended", "system.notice"]
+
+
+async def test_an_outbox_that_could_not_be_trimmed_keeps_its_rows_and_is_trimmed_later(
+    house, monkeypatch
+):
+    monkeypatch.setattr(publishing, "TRIM_S", 0.01)
+    log, refusals = house.journal.open("system"), [errno.EIO, errno.EIO]
+    sync = log.sync
+
+    async def refuses():
+        if refusals:
+            raise OSError(refusals.pop(), "no")
+        await sync()
+
+    monkeypatch.setattr(log, "sync", refuses)
+    await house.db.write(lambda tx: tx.emit("system", "system.notice", {}))
+    async with asyncio.timeout(10):
+        while refusals:
+            assert await house.db.all("SELECT id FROM outbox")
+            await asyncio.sleep(0.005)
+        while await house.db.all("SELECT id FROM outbox"):
+            await asyncio.sleep(0.005)
+
+
+async def test_a_stream_removed_while_the_outbox_is_trimmed_is_not_made_anew(house):
+    for stream in ("system", "project:p_1"):
+        await house.db.write(lambda tx, s=stream: tx.emit(s, "system.notice", {}))
+    log, sync = house.journal.open("system"), asyncio.Event()
+
+    async def waits():
+        await sync.wait()
+
+    log.sync = waits
+    trimming = asyncio.ensure_future(house.publisher._trim_outbox())
+    await asyncio.sleep(0)
+    house.publisher.forget("project:p_1")
+    house.journal.remove("project:p_1")
+    sync.set()
+    await trimming
+    assert house.journal.streams() == ["system"]

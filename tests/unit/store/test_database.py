@@ -1,13 +1,16 @@
 """The database: group commit, savepoints, durability order, damage, limits."""
 
 import asyncio
+import errno
 import sqlite3
+import time
 
 import pytest
 
 from hivectl.kit import failpoint
 from hivectl.kit.clock import FakeClock
 from hivectl.model.errors import HiveError
+from hivectl.store import database
 from hivectl.store.database import Database, DatabaseDamaged, load_migrations, set_aside
 
 
@@ -126,6 +129,43 @@ async def test_a_damaged_file_is_told_and_can_be_set_aside(tmp_path, damage):
     assert not path.exists()
     fresh = await Database.open(path, FakeClock())
     await fresh.close()
+
+
+async def test_damage_that_shows_in_use_ends_the_daemon_and_is_looked_for_at_the_next_start(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(database, "CHECKED_BYTES", 0)
+    path, told = tmp_path / "hive.db", []
+    db = await Database.open(path, FakeClock())
+    await asyncio.gather(*(db.write(put(f"k{n}", "v" * 500)) for n in range(200)))
+    await db.close()
+    page = path.read_bytes().index(b"vvvv") // 4096
+    with path.open("r+b") as file:
+        file.seek(page * 4096)
+        file.write(b"\x00" * 4096)
+    db = await Database.open(path, FakeClock())  # too large to be looked at whole
+    db.on_fault = told.append
+    with pytest.raises(HiveError) as caught:
+        await db.write(lambda tx: tx.all("SELECT max(length(value)) FROM meta"))
+    assert caught.value.code == "STORAGE_ERROR"
+    assert [type(fault) for fault in told] == [DatabaseDamaged]
+    await db.close()
+    with pytest.raises(DatabaseDamaged):
+        await Database.open(path, FakeClock())
+    set_aside(path, "test")
+    assert [item.name for item in tmp_path.iterdir() if "suspect" in item.name] == []
+
+
+async def test_an_operation_that_needs_no_room_does_not_suffer_from_one_that_found_none(db):
+    def needs_room(_tx):
+        raise OSError(errno.ENOSPC, "no space left")
+
+    db._ops.put(database._Op(lambda _tx: time.sleep(0.05), asyncio.get_running_loop().create_future()))  # fmt: skip
+    full, free = await asyncio.gather(
+        db.write(needs_room), db.write(lambda tx: tx.one("SELECT 1")[0]), return_exceptions=True
+    )
+    assert isinstance(full, HiveError)
+    assert (full.code, free) == ("STORAGE_FULL", 1)
 
 
 async def test_an_unreadable_file_is_an_error_and_never_replaced(tmp_path):
