@@ -1,0 +1,97 @@
+"""Nothing that a model, a tool or a user wrote is obeyed by the terminal: row S42, with the real command."""
+
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+
+import pytest
+
+from tests.harness.daemon import Daemon
+
+HOSTILE = (
+    "\x1b]0;OWNED\x07\x1b[2J\x1bPq\x1b\\\x9b31m\u202eevil\u2066\x08\r\x1b]8;;http://evil\x07link"
+)
+FORBIDDEN = (
+    "\x1b]0", "\x1b[2J", "\x1bP", "\x9b", "\u202e", "\u2066", "\x07", "\x08", "\x1b]8;;http://evil",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Daemon, str, str]]:
+    """A daemon that holds hostile text wherever text can be: a done run, and one that waits."""
+    daemon = Daemon(tmp_path_factory.mktemp("t")).start()
+    daemon.project()
+    daemon.project("asks")
+    done = daemon.execute(
+        {
+            "stderr": HOSTILE + "\n",
+            "think": HOSTILE,
+            "tool": {"name": "Bash", "input": {"command": f"echo '{HOSTILE}'"}},
+            "text": HOSTILE,
+        },
+        options={"allowed_tools": ["Bash"]},
+    )
+    daemon.wait(done)
+    daemon.run(f"{HOSTILE} say it")
+    tool = {"name": "Bash", "input": {"command": f"rm x # {HOSTILE}", "description": HOSTILE}}
+    waiting = daemon.execute({"permission": tool}, "asks")
+    daemon.wait_approval(waiting)
+    daemon.call("policy.add", action="deny", tool="Bash", match={"command": HOSTILE}, note=HOSTILE)
+    yield daemon, done, waiting
+    daemon.close()
+
+
+def on_terminal(daemon: Daemon, *words: str) -> str:
+    """What the command writes to a terminal."""
+    ours, theirs = pty.openpty()
+    env = {**daemon.env, "TERM": "xterm-256color", "HIVECTL_AUTOSTART": "0"}
+    with subprocess.Popen(
+        [sys.executable, "-P", "-m", "hivectl", *words],
+        env=env, cwd="/", stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs,
+    ) as process:  # fmt: skip
+        os.close(theirs)
+        data = b""
+        with suppress(OSError):
+            while part := os.read(ours, 65536):
+                data += part
+        os.close(ours)
+        process.wait(30)
+    return data.decode("utf-8", "surrogateescape")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "tail web -n 1000", "tail asks -n 1000", "tail web -n 1000 --all", "logs {done}", "show {done}",
+        "show {waiting}", "ps -a", "ps -a -o wide", "inbox", "inbox -o wide", "policy list", "session list",
+        "project list -o wide", "project show web", "wait {done}", "attach {done}", "daemon logs",
+    ],
+)  # fmt: skip
+def test_s42_no_command_lets_hostile_text_through_to_a_terminal(
+    stage: tuple[Daemon, str, str], words: str
+) -> None:
+    daemon, done, waiting = stage
+    shown = on_terminal(daemon, *words.format(done=done, waiting=waiting).split())
+    assert shown.strip()
+    assert [sign for sign in FORBIDDEN if sign in shown] == []
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("project", "show", HOSTILE), ("show", HOSTILE), ("approve", HOSTILE), ("policy", "remove", HOSTILE),
+        ("exec", "-p", HOSTILE, "hi"), ("project", "create", f"/tmp/{HOSTILE}"), (HOSTILE,), ("kill", HOSTILE),
+        ("exec", "-p", "web", "--model", HOSTILE, "hi"),
+    ],
+)  # fmt: skip
+def test_s42_nor_does_an_error_that_repeats_it(
+    stage: tuple[Daemon, str, str], words: tuple[str, ...]
+) -> None:
+    shown = on_terminal(stage[0], *words)
+    assert shown.strip()
+    assert [sign for sign in FORBIDDEN if sign in shown] == []
