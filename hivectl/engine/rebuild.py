@@ -7,7 +7,10 @@ result, so that the user can be told: values of environment variables, idempoten
 
 from __future__ import annotations
 
+import asyncio
+import sqlite3
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -54,25 +57,47 @@ class _Story:
 async def rebuild(db: Database, journal: Journal) -> Rebuilt:
     """Fill the empty database from every stream of the journal."""
     rebuilt = Rebuilt()
-    streams = journal.streams()
-    newest = max((journal.open(stream).last_outbox for stream in streams), default=0)
+    logs = _open_all(journal, rebuilt)
+    newest = max((log.last_outbox for log in logs.values()), default=0)
     # Numbers of events go on: smaller ones would be taken for events the log has already.
     await db.write(
         lambda tx: tx.run("INSERT INTO sqlite_sequence(name, seq) VALUES ('outbox', ?)", newest)
     )
-    for stream in streams:
-        if stream.startswith("project:"):
-            story = _read(journal.open(stream))
+    rules: list[dict[str, Any]] = []
+    registered: dict[str, dict[str, Any]] = {}
+    if "system" in logs:
+        rules, registered = await asyncio.to_thread(_system, logs["system"])
+    for stream, log in logs.items():
+        if not stream.startswith("project:"):
+            continue
+        try:
+            story = await asyncio.to_thread(_read, log)
+            # Retention may have taken the beginning of its log; `system` tells of its registration too.
+            story.project = {**registered.get(stream.removeprefix("project:"), {}), **story.project}
             if story.project and not story.is_deleted:
                 await db.write(lambda tx, s=story: _restore(tx, s, rebuilt))  # type: ignore[misc]
-    if "system" in streams:
-        rules = _rules(journal.open("system"))
-        await db.write(lambda tx: _restore_rules(tx, rules))
+        except _UNREADABLE as exc:
+            rebuilt.not_restored.append(f"{stream}: {type(exc).__name__}: {exc}")
+    await db.write(lambda tx: _restore_rules(tx, rules))
     rebuilt.not_restored += [
         "idempotency keys",
         "the audit chain (it begins anew; the old one lies in the damaged file)",
     ]
     return rebuilt
+
+
+_UNREADABLE = (OSError, ValueError, KeyError, TypeError, sqlite3.IntegrityError)
+"""What one damaged stream may raise; the others are restored all the same."""
+
+
+def _open_all(journal: Journal, rebuilt: Rebuilt) -> dict[str, StreamLog]:
+    logs: dict[str, StreamLog] = {}
+    for stream in journal.streams():
+        try:
+            logs[stream] = journal.open(stream)
+        except _UNREADABLE as exc:
+            rebuilt.not_restored.append(f"{stream}: {exc}")
+    return logs
 
 
 def _records(log: StreamLog) -> Iterator[Record]:
@@ -90,7 +115,8 @@ def _read(log: StreamLog) -> _Story:
         data = msgspec.json.decode(record.data)
         if record.type == "message":
             if data.get("kind") == "prompt" and record.execution:
-                story.prompts[record.execution] = _prompt(log, data)
+                with suppress(*_UNREADABLE):  # its execution is told as not restored
+                    story.prompts[record.execution] = _prompt(log, data)
         else:
             _tell(story, record, data)
     return story
@@ -117,6 +143,7 @@ def _tell(story: _Story, record: Record, data: dict[str, Any]) -> None:
     match record.type:
         case "project.created" | "project.updated":
             story.project = {"created_us": record.ts, **data}
+            story.trust_hash = data.get("trust_hash")
         case "project.deleted":
             story.is_deleted = True
         case "project.trust_changed":
@@ -124,7 +151,10 @@ def _tell(story: _Story, record: Record, data: dict[str, Any]) -> None:
         case "execution.created":
             story.created[execution] = {**data, "ts": record.ts, "actor": record.actor or ""}
         case "execution.state" | "execution.ended":
-            story.states[execution] = {**story.states.get(execution, {}), **data, "ts": record.ts}
+            told = {**story.states.get(execution, {}), **data, "ts": record.ts}
+            if data["state"] == ExecutionState.RUNNING:
+                told.setdefault("started_us", record.ts)
+            story.states[execution] = told
         case "usage.updated":
             story.usage[execution] = data["usage"]
         case "session.started":
@@ -162,6 +192,18 @@ def _restore(tx: Tx, story: _Story, rebuilt: Rebuilt) -> None:
         )  # fmt: skip
     for id_, created in story.created.items():
         _restore_execution(tx, story, id_, created, rebuilt)
+    # What was counted at each end, counted again from what the log still has.
+    tx.run(
+        "UPDATE projects SET (executions, cost_usd, input_tokens, output_tokens) = (SELECT count(*), total(cost_usd),"
+        " coalesce(sum(usage ->> 'input_tokens'), 0), coalesce(sum(usage ->> 'output_tokens'), 0) FROM executions e"
+        " WHERE e.project = projects.id AND e.ended_us IS NOT NULL AND e.process IS NOT NULL) WHERE id = ?",
+        p["id"],
+    )  # fmt: skip
+    tx.run(
+        "UPDATE sessions SET (executions, cost_usd) = (SELECT count(*), total(cost_usd) FROM executions e"
+        " WHERE e.session = sessions.id AND e.ended_us IS NOT NULL) WHERE project = ?",
+        p["id"],
+    )  # fmt: skip
     for approval in story.approvals.values():
         if (
             approval["state"] == "pending"
@@ -186,10 +228,10 @@ def _restore_execution(
     rank = created["ts"] - work.BOOST_US.get(created.get("priority", "normal"), 0)
     options = rows.dump(created.get("options", {}))
     tx.run(
-        "INSERT INTO orders(id, project, lane, state, priority, rank, attempt, prompt, prompt_uuid, session, options, actor,"
-        " created_us) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)",
+        "INSERT INTO orders(id, project, lane, state, priority, rank, attempt, prompt, prompt_uuid, session, fork, options, actor,"
+        " created_us) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
         created["work_order"], project, project, order_state, created.get("priority", "normal"), rank, created["attempt"],
-        prompt, uuid, created["session"], options, created["actor"], created["ts"],
+        prompt, uuid, created["session"], int(created.get("fork", False)), options, created["actor"], created["ts"],
     )  # fmt: skip
     usage = story.usage.get(id_, {})
     tx.run(
@@ -199,7 +241,7 @@ def _restore_execution(
         id_, created["work_order"], project, project, last.get("process"), state, created["attempt"], story.session_of.get(id_),
         0, created["actor"], options, last.get("cause"), last.get("message", ""), last.get("exit_code"), last.get("signal"),
         last.get("subtype"), last.get("result"), last.get("stderr", ""), rows.dump(usage), usage.get("cost_usd", 0.0),
-        last.get("pid"), created["ts"], created["ts"], last["ts"] if state in EXECUTION_ENDS else None,
+        last.get("pid"), created["ts"], last.get("started_us"), last["ts"] if state in EXECUTION_ENDS else None,
     )  # fmt: skip
     rebuilt.executions += 1
     rebuilt.queued += state is ExecutionState.PENDING
@@ -215,15 +257,23 @@ def _restore_approval(tx: Tx, approval: dict[str, Any]) -> None:
     )  # fmt: skip
 
 
-def _rules(log: StreamLog) -> list[dict[str, Any]]:
+def _system(log: StreamLog) -> tuple[list[dict[str, Any]], dict[str, dict[str, Any]]]:
+    """The rules, and the projects as they were registered."""
     rules: dict[str, dict[str, Any]] = {}
+    projects: dict[str, dict[str, Any]] = {}
     for record in _records(log):
+        if record.type not in ("policy.changed", "project.created", "project.deleted"):
+            continue
+        data = msgspec.json.decode(record.data)
         if record.type == "policy.changed":
-            data = msgspec.json.decode(record.data)
             rules.pop(data["policy"]["id"], None)
             if data["action"] == "added":
                 rules[data["policy"]["id"]] = data["policy"]
-    return list(rules.values())
+        elif record.type == "project.created":
+            projects[data["id"]] = {"created_us": record.ts, **data}
+        else:
+            projects.pop(data["id"], None)
+    return list(rules.values()), projects
 
 
 def _restore_rules(tx: Tx, rules: list[dict[str, Any]]) -> None:

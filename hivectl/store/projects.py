@@ -33,6 +33,7 @@ def brief(project: Project) -> dict[str, Any]:
         "dev": project.dev,
         "ino": project.ino,
         "trust": project.trust,
+        "trust_hash": project.trust_hash,
         "defaults": project.defaults,
         "env_names": sorted(project.env),
         "version": project.version,

@@ -121,6 +121,7 @@ def enqueue(tx: Tx, wish: Wish) -> tuple[Execution, bool]:
         "prompt": wish.prompt[:200],
         "prompt_bytes": len(wish.prompt.encode()),
         "session": wish.session,
+        "fork": wish.fork,
         "options": wish.options,
     }
     who = {"execution": wish.execution, "actor": wish.actor, "request": wish.request}

@@ -1,0 +1,99 @@
+"""A database that was lost: what comes back from the log, and what one damaged stream may not take along."""
+
+import dataclasses
+
+from hivectl.engine.rebuild import rebuild
+from hivectl.kit.clock import SystemClock
+from hivectl.kit.ids import make_id, make_uuid
+from hivectl.model.project import Trust
+from hivectl.store import projects, work
+from hivectl.store.database import Database
+from hivectl.testing.processes import FakeMachine
+from tests.unit.engine.test_runner import SESSION, Farm, plain
+
+
+def wished(project, **changes):
+    wish = {
+        "order": make_id("o"), "execution": make_id("x"), "project": project, "prompt": "hi", "prompt_uuid": make_uuid(),
+        "message": {"kind": "prompt", "raw": {"uuid": "u", "message": {"content": "hi"}}}, "session": "current", "fork": False,
+        "options": {}, "priority": "normal", "actor": "u", "request": "r", "key": None, "hash": "", "refuse_if_busy": False,
+        "max_orders": 9, "key_age_us": 1,
+    }  # fmt: skip
+    return work.Wish(**{**wish, **changes})
+
+
+async def ran(farm, project):
+    execution, _ = await farm.engine.submit(wished(project))
+    return await farm.ended(execution.id)
+
+
+async def rebuilt(farm, path):
+    db = await Database.open(path / "new.db", SystemClock())
+    try:
+        told = await rebuild(db, farm.journal)
+        found = await db.all("SELECT * FROM projects ORDER BY name")
+        executions = await db.all("SELECT * FROM executions ORDER BY id")
+        sessions = await db.all("SELECT * FROM sessions")
+        orders = await db.all("SELECT * FROM orders ORDER BY id")
+    finally:
+        await db.close()
+    return told, found, executions, sessions, orders
+
+
+async def test_totals_and_times_are_counted_again(tmp_path):
+    async with Farm(tmp_path, FakeMachine(plain)).open() as farm:
+        project = await farm.project()
+        for _ in range(2):
+            before = await ran(farm, project)
+        was = await farm.db.write(lambda tx: projects.find(tx, project.id))
+        _, found, executions, sessions, _ = await rebuilt(farm, tmp_path)
+    for name in ("executions", "input_tokens", "output_tokens", "cost_usd", "session"):
+        assert found[0][name] == getattr(was, name), name
+    assert was.executions == 2
+    assert (sessions[0]["id"], sessions[0]["executions"]) == (SESSION, 2)
+    assert executions[-1]["started_us"] == before.started_us
+
+
+async def test_a_project_whose_first_events_retention_took_comes_back_by_its_registration(tmp_path):
+    farm = Farm(tmp_path, FakeMachine(plain))
+    async with farm.open():
+        project = await farm.project()
+        await ran(farm, project)
+        farm.journal.open(project.stream)._roll()
+        ended = await ran(farm, project)
+        assert farm.journal.prune(project.stream, most_bytes=1, most_age_s=None, is_trial=False)
+    async with farm.open():
+        _, found, executions, _, _ = await rebuilt(farm, tmp_path)
+    assert (found[0]["name"], found[0]["path"]) == ("web", project.path)
+    assert [row["id"] for row in executions] == [ended.id]
+
+
+async def test_one_stream_that_cannot_be_restored_is_told_and_the_others_come_back(tmp_path):
+    async with Farm(tmp_path, FakeMachine(plain)).open() as farm:
+        good = await farm.project()
+        twin = dataclasses.replace(good, id=make_id("p"))
+        await farm.db.write(
+            lambda tx: tx.emit(twin.stream, "project.created", projects.brief(twin))
+        )
+        broken = make_id("p")
+        await farm.db.write(lambda tx: tx.emit(f"project:{broken}", "project.created", {"id": "x"}))
+        told, found, *_ = await rebuilt(farm, tmp_path)
+    assert [row["name"] for row in found] == ["web"]
+    assert sum("project:" in text for text in told.not_restored) == 2
+
+
+async def test_trust_given_at_the_registration_and_a_fork_that_waits_come_back(tmp_path):
+    async with Farm(tmp_path, FakeMachine(plain)).open() as farm:
+        farm.engine.is_draining = True
+        project = await farm.project()
+        await farm.db.write(
+            lambda tx: projects.update(
+                tx, project.id, {"trust_hash": "h"}, version=None, actor="u", request="r"
+            )
+        )
+        wish = wished(project, session=SESSION, fork=True)
+        await farm.db.write(lambda tx: work.enqueue(tx, wish))
+        changed = await farm.db.write(lambda tx: projects.find(tx, project.id))
+        _, found, _, _, orders = await rebuilt(farm, tmp_path)
+    assert (changed.trust, found[0]["trust_hash"]) == (Trust.TRUSTED, "h")
+    assert (orders[0]["fork"], orders[0]["session"]) == (1, SESSION)
