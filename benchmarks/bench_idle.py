@@ -73,9 +73,9 @@ def measure(report: figures.Report, count: int, watch_s: float) -> None:
 def main(argv: Sequence[str] | None = None) -> figures.Report:
     parser = figures.parser(__doc__)
     parser.add_argument("--viewers", type=int, default=100)
-    parser.add_argument("--seconds", type=float, help="how long to watch (6; quick: 2)")
+    parser.add_argument("--seconds", type=float, help="how long to watch (5; quick: 2)")
     options = figures.parse(parser, argv)
-    watch_s = options.given.seconds or (2.0 if options.is_quick else 6.0)
+    watch_s = options.given.seconds or (2.0 if options.is_quick else 5.0)
     report = figures.Report("idle", f"11. Idle, watched for {watch_s:g} s a round")
     for _ in range(options.rounds):
         measure(report, options.given.viewers, watch_s)
