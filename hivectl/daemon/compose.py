@@ -277,12 +277,12 @@ class Daemon:
         mine = (run.id for run in runners if any(w.endswith(f"/{run.process}") for w in words))
         return next(mine, UNKNOWN_EXECUTION)
 
-    def _ask_stop(self, runs: str) -> None:
+    def _ask_stop(self, runs: str, timeout_s: float | None) -> None:
         match runs:
             case "wait" | "kill":
-                self._control.ask_stop(runs)
+                self._control.ask_stop(runs, timeout_s)
             case _:
-                self._control.ask_stop("keep")
+                self._control.ask_stop("keep", timeout_s)
 
     async def stop(self, *, runs: Runs, timeout_s: float | None) -> None:
         """No new work, runs kept, waited for or ended, clients told, files closed."""

@@ -98,8 +98,8 @@ class Control:
     """Listening descriptors of a socket unit; usually none."""
     nursery: Nursery
     """Owner of tasks that live as long as the daemon."""
-    ask_stop: Callable[[Runs], None]
-    """Stop the daemon (the method daemon.stop); returns at once."""
+    ask_stop: Callable[[Runs, float | None], None]
+    """Stop the daemon (the method daemon.stop), waiting for runs at most so many seconds; returns at once."""
     fail: Callable[[str], None]
     """The daemon cannot go on (memory and disk might differ): stop now, exit with an error."""
 
@@ -116,6 +116,8 @@ class _Ask:
     runs: Runs
     source: Literal["signal", "request", "failure"]
     reason: str = ""
+    timeout_s: float | None = None
+    """With `wait`: how long at most; None = as long as the runs take."""
 
 
 class _Asks:
@@ -317,7 +319,9 @@ class _Life:
             was_unclean=self._runtime_file.exists(),
             listen_fds=handed_over_fds(settings.environment),
             nursery=self._nursery,
-            ask_stop=lambda runs: self._asks.put(_Ask(runs, "request")),
+            ask_stop=lambda runs, timeout_s: self._asks.put(
+                _Ask(runs, "request", timeout_s=timeout_s)
+            ),
             fail=lambda reason: self._asks.put(_Ask("keep", "failure", reason)),
         )
 
@@ -451,8 +455,10 @@ class _Life:
         while True:
             _log.info("stopping", extra={"runs": ask.runs, "by": ask.source, "reason": ask.reason})
             self._notifier.stopping(f"stopping, runs: {ask.runs}")
-            limit = None if ask.runs == "wait" else self._settings.seconds("daemon.stop_timeout_s")
-            work = self._nursery.start(app.stop(runs=ask.runs, timeout_s=limit), name="stop")
+            usual = self._settings.seconds("daemon.stop_timeout_s")
+            for_runs = ask.timeout_s if ask.runs == "wait" else usual
+            limit = None if for_runs is None else max(for_runs + _STOP_GRACE_S, usual)
+            work = self._nursery.start(app.stop(runs=ask.runs, timeout_s=for_runs), name="stop")
             newer = self._nursery.start(self._asks.next(), name="asked again")
             await asyncio.wait(
                 {work, newer},

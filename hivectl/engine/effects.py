@@ -96,6 +96,7 @@ def _ask(
     tx: Tx, applied: Applied, item: PermissionAsked, *, left_ms: int | None, default: str
 ) -> None:
     execution = applied.execution
+    answer = _answer_by_rule(tx, execution, item, default)
     approval = people.request(
         tx,
         Approval(
@@ -118,10 +119,10 @@ def _ask(
             created_us=tx.now_us,
             decided_us=None,
         ),
+        is_for_people=answer is None,
     )
     if approval.state is not ApprovalState.PENDING:
         return
-    answer = _answer_by_rule(tx, execution, item, default)
     if answer is None:
         work.wait_for_person(tx, execution.id, left_ms=left_ms)
         return

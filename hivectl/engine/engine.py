@@ -12,6 +12,7 @@ import os
 import resource
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -36,6 +37,16 @@ STOP_MARGIN_S = 15.0
 """How much longer than its rungs a stop ladder may take: the sweep, the last output, the commit."""
 
 
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A prompt that is durable; `position` (epoch, seq) is the newest of the events of its acceptance."""
+
+    execution: Execution
+    is_replayed: bool
+    """The same request had been accepted before; the position is the newest of its stream then."""
+    position: tuple[str, int]
+
+
 class Engine:
     """Starts, stops and adopts runners."""
 
@@ -47,6 +58,8 @@ class Engine:
         self.is_draining = False
         self._had_descriptors = True
         self._waiters: dict[str, set[asyncio.Event]] = {}
+        self._accepted: dict[str, tuple[str, int] | None] = {}
+        """Position right after the events of a prompt's acceptance, until it is answered."""
         world.publisher.on_event = self._on_event
 
     # --- life ---------------------------------------------------------------------------------------
@@ -177,15 +190,21 @@ class Engine:
 
     # --- commands -----------------------------------------------------------------------------------
 
-    async def submit(self, wish: work.Wish) -> tuple[Execution, bool]:
-        """Accept a prompt; it is durable when this returns. True: the same request had been accepted before."""
+    async def submit(self, wish: work.Wish) -> Accepted:
+        """Accept a prompt; it is durable when this returns."""
         if self.is_draining:
             raise HiveError("DRAINING", retry_after_ms=3000)
         if self.world.publisher.is_blocked:
             raise HiveError("STORAGE_FULL", retry_after_ms=1000)
-        accepted = await self.world.db.write(lambda tx: work.enqueue(tx, wish))
+        self._accepted[wish.execution] = None
+        try:
+            execution, is_replayed = await self.world.db.write(lambda tx: work.enqueue(tx, wish))
+        finally:
+            position = self._accepted.pop(wish.execution)
         self.wake()
-        return accepted
+        return Accepted(
+            execution, is_replayed, position or self.world.publisher.position(execution.stream)
+        )
 
     async def kill(
         self, ids: list[str], *, mode: StopMode, by: str, note: str, is_strict: bool = False
@@ -209,7 +228,12 @@ class Engine:
                 runners.append(runner)
         self.wake()
         if refused is not None:
-            raise refused
+            raise HiveError(
+                refused.code,
+                "The disk is full. What was named is being ended; that is stored when there is room.",
+                hint="Free some space; `hivectl ps` then shows how it ended.",
+                retry_after_ms=1000,
+            ) from refused
         await self._wait_gone(runners, mode)
         return [await self.find(id_) for id_ in ids]
 
@@ -267,6 +291,8 @@ class Engine:
         return await self.world.db.write(lambda tx: work.find(tx, ref))
 
     def _on_event(self, event: OutboxEvent) -> None:
+        if event.type == "execution.created" and event.execution in self._accepted:
+            self._accepted[event.execution] = self.world.publisher.position(event.stream)
         if event.execution is not None and event.type.startswith("execution."):
             for changed in self._waiters.get(event.execution, ()):
                 changed.set()

@@ -124,6 +124,11 @@ class Runner:
 
     # --- what others ask of it ----------------------------------------------------------------------
 
+    @property
+    def is_stalled(self) -> bool:
+        """Its output waits for room on the disk; told from the process, since a full disk stores nothing."""
+        return self._handle is not None and self._handle.is_stalled
+
     async def stop(self, mode: StopMode, reason: StopReason) -> None:
         """Begin the stop ladder; its end is `done`."""
         self._stop = (mode, reason)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import hashlib
 import os
 import re
@@ -99,15 +100,25 @@ class Executions:
             key_age_us=settings.number("queue.idempotency_h") * HOUR_US,
         )
         wish.message.update(self._prompt_message(wish))
-        execution, replayed = await self._h.engine.submit(wish)
+        accepted = await self._h.engine.submit(wish)
         return await self._accepted(
-            project, execution, replayed=replayed, warnings=_warnings(p, session, project)
+            project,
+            accepted.execution,
+            replayed=accepted.is_replayed,
+            warnings=_warnings(p, session, project),
+            position=accepted.position,
         )
 
     async def _accepted(
-        self, project: Project, execution: Execution, *, replayed: bool, warnings: list[str]
+        self,
+        project: Project,
+        execution: Execution,
+        *,
+        replayed: bool,
+        warnings: list[str],
+        position: tuple[str, int] | None = None,
     ) -> dict[str, Any]:
-        epoch, seq = self._h.publisher.position(project.stream)
+        epoch, seq = position or self._h.publisher.position(project.stream)
         return {
             "execution": execution.id,
             "work_order": execution.order_id,
@@ -146,7 +157,7 @@ class Executions:
         ):
             raise HiveError(
                 "FORBIDDEN", f"The prompt begins with the slash command {first[:80]}, and slash commands are off.",
-                hint=f"Allow them: `hivectl project update {project.name} --slash-commands`, or begin with another word.",
+                hint=f"Allow them: `hivectl project update {project.name} --default slash_commands=true`, or begin with another word.",
                 details={"setting": "claude.slash_commands"},
             )  # fmt: skip
 
@@ -223,8 +234,12 @@ class Executions:
         )
         return row[0] if row is not None else None
 
-    async def view(self, execution: Execution) -> dict[str, Any]:
-        """An execution as the wire shows it."""
+    async def view(self, ref: str) -> dict[str, Any]:
+        """An execution as the wire shows it: no older than the position it is shown with, so that who
+        follows from there misses nothing. Raises EXECUTION_NOT_FOUND."""
+        stream = (await self._h.engine.find(ref)).stream
+        position = self._h.publisher.position(stream)
+        execution = await self._h.engine.find(ref)
         row = await self._h.db.one(
             "SELECT p.name AS name, o.prompt AS prompt, o.priority AS priority, (SELECT group_concat(a.id) FROM approvals a"
             " WHERE a.execution = ? AND a.state = 'pending') AS waiting FROM orders o JOIN projects p ON p.id = o.project"
@@ -235,23 +250,28 @@ class Executions:
             raise HiveError(
                 "EXECUTION_NOT_FOUND", f"Execution {execution.id} was deleted with its project."
             )
-        return self._render(execution, row, await self._place(execution))
+        return self._render(execution, row, await self._place(execution), position)
 
-    def _render(self, execution: Execution, row: Any, place: int | None) -> dict[str, Any]:
+    def _render(
+        self, execution: Execution, row: Any, place: int | None, position: tuple[str, int]
+    ) -> dict[str, Any]:
+        runner = self._h.engine.runners.get(execution.id)
+        if runner is not None and runner.is_stalled:
+            execution = dataclasses.replace(execution, stalled="storage_full")
         around = Around(
             project_name=row["name"],
             prompt=row["prompt"],
             priority=row["priority"],
             place=place,
             waiting_for=row["waiting"].split(",") if row["waiting"] else [],
-            position=self._h.publisher.position(execution.stream),
+            position=position,
             now_us=self._h.clock.now_us(),
         )
         return execution_view(execution, around)
 
     async def get(self, caller: Caller, p: Any) -> dict[str, Any]:
         """One execution."""
-        return await self.view(await self._h.engine.find(p.execution))
+        return await self.view(p.execution)
 
     async def list(self, caller: Caller, p: Any) -> dict[str, Any]:
         """A page, newest first."""
@@ -263,6 +283,8 @@ class Executions:
         if p.states is not None:
             where.append(f"e.state IN ({','.join('?' for _ in p.states)})")
             args += p.states
+        # Before the rows are read: who follows from there may see a change twice, but misses none.
+        positions = self._h.publisher.positions()
         found = await self._h.db.all(
             f"SELECT {rows.columns(Execution, 'e')}, p.name AS name, substr(o.prompt, 1, 200) AS prompt, o.priority AS priority,"
             " (SELECT group_concat(a.id) FROM approvals a WHERE a.execution = e.id AND a.state = 'pending') AS waiting"
@@ -274,7 +296,9 @@ class Executions:
         for row in found:
             execution = rows.read(Execution, row)
             place = await self._place(execution) if execution.state == "pending" else None
-            items.append(self._render(execution, row, place))
+            position = positions.get(execution.stream)
+            position = position or self._h.publisher.position(execution.stream)
+            items.append(self._render(execution, row, place, position))
         return {"items": items, "next_cursor": page_cursor(items, p.limit, "execution")}
 
     async def wait(self, caller: Caller, p: Any) -> dict[str, Any]:
@@ -282,7 +306,7 @@ class Executions:
         ended = await self._h.engine.wait(
             p.execution, timeout_s=p.timeout_s, or_waiting=p.or_waiting
         )
-        return await self.view(ended)
+        return await self.view(ended.id)
 
     # --- stop ---------------------------------------------------------------------------------------
 
@@ -303,7 +327,7 @@ class Executions:
             ids, mode=StopMode(p.mode), by=caller.actor, note=p.reason, is_strict=len(ids) == 1
         )
         return {
-            "executions": [await self.view(e) for e in stopped],
+            "executions": [await self.view(e.id) for e in stopped],
             "survivors": sum(e.survivors for e in stopped),
         }
 
@@ -312,13 +336,14 @@ class Executions:
     async def sessions(self, caller: Caller, p: Any) -> dict[str, Any]:
         """A page, newest first."""
         project = (await self._projects.find(p.project)).id if p.project else None
-        before = _cursor_us(p.cursor)
+        before_us, before = _cursor(p.cursor)
         found = await self._h.db.all(
-            f"{_SESSIONS} WHERE (? IS NULL OR s.project = ?) AND (? IS NULL OR s.activity_us < ?)"
-            " ORDER BY s.activity_us DESC LIMIT ?",
-            project, project, before, before, p.limit,
+            f"{_SESSIONS} WHERE (? IS NULL OR s.project = ?) AND (? IS NULL OR (s.activity_us, s.id) < (?, ?))"
+            " ORDER BY s.activity_us DESC, s.id DESC LIMIT ?",
+            project, project, before_us, before_us, before, p.limit,
         )  # fmt: skip
-        cursor = str(found[-1]["activity_us"]) if len(found) == p.limit else None
+        last = found[-1] if len(found) == p.limit else None
+        cursor = None if last is None else f"{last['activity_us']}.{last['id']}"
         return {"items": [_session_view(row) for row in found], "next_cursor": cursor}
 
     async def session(self, caller: Caller, p: Any) -> dict[str, Any]:
@@ -361,17 +386,18 @@ def _check_rights(caller: Caller, given: Any, project: Project) -> None:
         )
 
 
-def _cursor_us(cursor: str | None) -> int | None:
-    """The time a page ended with. Raises INVALID_PARAMS for what no page gave."""
+def _cursor(cursor: str | None) -> tuple[int | None, str]:
+    """The time and the session a page ended with. Raises INVALID_PARAMS for what no page gave."""
     if cursor is None:
-        return None
-    if not re.fullmatch(r"[0-9]{1,18}", cursor):
+        return None, ""
+    found = re.fullmatch(r"([0-9]{1,18})\.([0-9A-Za-z_-]{1,64})", cursor)
+    if found is None:
         raise HiveError(
             "INVALID_PARAMS",
             "cursor: it comes from `next_cursor` of the page before.",
             details={"errors": [{"pointer": "/cursor"}]},
         )
-    return int(cursor)
+    return int(found[1]), found[2]
 
 
 def _warnings(p: Any, session: str, project: Project) -> list[str]:

@@ -17,6 +17,10 @@ from hivectl.protocol.methods import PROTOCOL_VERSION
 from hivectl.services.house import Handler, House
 from hivectl.store import people
 
+FULL_BYTES = 256 * 1024
+"""With less room than this the database cannot be sure of its next commit."""
+MIB = 1024 * 1024
+LOW_BYTES = 64 * MIB
 LAG_BAD_MS = 250.0
 """Above it health says that the event loop is late."""
 _HIDDEN = "***"
@@ -64,7 +68,7 @@ class System:
         machine: MachineFacts,
         agent: Agent,
         pid: int,
-        ask_stop: Callable[[str], None],
+        ask_stop: Callable[[str, float | None], None],
     ) -> None:
         """`network` is set once the server exists."""
         self._h = house
@@ -100,30 +104,45 @@ class System:
             return {"found": False, "code": exc.code, "problem": exc.message, "hint": exc.hint}
         return {"found": True, "path": str(info.path), "version": info.version, "login": info.login}
 
+    def _failures(self) -> list[str]:
+        failing = []
+        if self._h.publisher.is_blocked:
+            failing.append("The log cannot be written: the disk is full.")
+        stalled = sum(runner.is_stalled for runner in self._h.engine.runners.values())
+        if stalled:
+            failing.append(f"The disk is full: {stalled} executions wait for room.")
+        return failing
+
     async def health(self, caller: Caller, p: Any) -> dict[str, Any]:
         """Whether all is well, in words."""
+        failing = self._failures()
         begun = time.perf_counter()
-        await self._h.db.write(lambda _tx: None)
+        try:
+            await self._h.db.write(lambda _tx: None)
+        except HiveError as exc:
+            failing.append(f"The database cannot be written: {exc.message}")
         store_ms = (time.perf_counter() - begun) * 1000
         claude, disk, lag = (
             await self._claude(),
             self._machine.disk(),
             await self._machine.loop_lag_ms(),
         )
-        problems = list(self.notices)
+        free = disk["free_bytes"]
+        if free < FULL_BYTES and not failing:
+            failing.append("The disk is full: new work is refused, and runs wait for room.")
+        problems = [*failing, *self.notices]
+        if FULL_BYTES <= free < LOW_BYTES:
+            problems.append(f"The disk is nearly full: {free // MIB} MiB are left.")
         if not claude["found"]:
             problems.append(claude["problem"])
-        if self._h.publisher.is_blocked:
-            problems.append("The log cannot be written: the disk is full.")
         if lag > LAG_BAD_MS:
             problems.append(f"The event loop is {lag:.0f} ms late.")
         problems += [
             f"{notice.stream}: {notice.text}" for notice in list(self._h.journal.notices)[-10:]
         ]
-        is_failing = self._h.publisher.is_blocked
         network = self.network
         return {
-            "status": "failing" if is_failing else "degraded" if problems else "ok",
+            "status": "failing" if failing else "degraded" if problems else "ok",
             "problems": problems,
             "version": __version__,
             "protocol": PROTOCOL_VERSION,
@@ -194,7 +213,7 @@ class System:
     async def stop(self, caller: Caller, p: Any) -> dict[str, Any]:
         """Stop the daemon after this answer."""
         live = list(self._h.engine.runners)
-        self._ask_stop(p.runs)
+        self._ask_stop(p.runs, p.timeout_s)
         return {"pid": self._pid, "runs": p.runs, "live": live}
 
     async def audit(self, caller: Caller, method: str, target: str, outcome: str) -> None:

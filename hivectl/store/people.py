@@ -63,8 +63,10 @@ def describe(approval: Approval) -> dict[str, Any]:
     }
 
 
-def request(tx: Tx, approval: Approval) -> Approval:
-    """Store what Claude asks; the same request again is the one stored before."""
+def request(tx: Tx, approval: Approval, *, is_for_people: bool = True) -> Approval:
+    """Store what Claude asks; the same request again is the one stored before.
+
+    What a rule answers in the same breath is announced with its answer only: nobody is to be asked."""
     known = find_request(tx, approval.execution, approval.request)
     if known is not None:
         return known
@@ -75,12 +77,9 @@ def request(tx: Tx, approval: Approval) -> Approval:
         rows.dump(approval.input), approval.description, rows.dump(approval.suggestions), ApprovalState.PENDING, tx.now_us,
     )  # fmt: skip
     stored = find(tx, approval.id)
-    tx.emit(
-        f"project:{stored.project}",
-        "approval.requested",
-        describe(stored),
-        execution=stored.execution,
-    )
+    if is_for_people:
+        stream = f"project:{stored.project}"
+        tx.emit(stream, "approval.requested", describe(stored), execution=stored.execution)
     return stored
 
 

@@ -24,7 +24,7 @@ class TinyApp:
         if reason := os.environ.get("TINY_FAILS"):
             asyncio.get_running_loop().call_later(0.05, self.control.fail, reason)
         if runs := os.environ.get("TINY_ASKS_STOP"):
-            asyncio.get_running_loop().call_later(0.05, self.control.ask_stop, runs)
+            asyncio.get_running_loop().call_later(0.05, self.control.ask_stop, runs, None)
 
     async def stop(self, *, runs: str, timeout_s: float | None) -> None:
         self.say(f"stop runs={runs} timeout_s={timeout_s}")
