@@ -131,6 +131,10 @@ class Publisher:
         log = self._journal.open(stream)
         return log.epoch, log.last_seq
 
+    def positions(self) -> dict[str, tuple[str, int]]:
+        """The same for every stream that was appended to, or looked at, since the start."""
+        return {stream: self.position(stream) for stream in self._bus.opened()}
+
     def forget(self, stream: str) -> None:
         """The stream is about to be removed: neither sync nor retry it."""
         self._touched.pop(stream, None)

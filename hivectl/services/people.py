@@ -140,6 +140,8 @@ def _answer(approval: Approval, p: Any) -> dict[str, Any]:
         }
     if p.interrupt:
         raise _unfit("interrupt", "goes with deny only")
+    if p.remember and approval.kind == "question":
+        raise _unfit("remember", "no rule can answer a question")
     if p.answers is not None:
         return {
             "allow": True,
@@ -147,8 +149,6 @@ def _answer(approval: Approval, p: Any) -> dict[str, Any]:
         }
     if approval.tool == "AskUserQuestion" and p.input is None:
         raise _unfit("answers", "a question needs answers, or deny it with a message")
-    if p.remember and approval.kind == "question":
-        raise _unfit("remember", "no rule can answer a question")
     return {"allow": True, "input": p.input if p.input is not None else approval.input}
 
 

@@ -6,6 +6,8 @@ import json
 import pytest
 
 from hivectl.engine import runner as runners
+from hivectl.journal import reader
+from hivectl.journal.record import Draft
 from hivectl.kit.ids import make_id, make_uuid
 from hivectl.model.errors import HiveError
 from hivectl.model.work import ExecutionState
@@ -184,3 +186,29 @@ async def test_a_prompt_for_a_project_deleted_meanwhile_is_refused_with_its_reas
         with pytest.raises(HiveError) as caught:
             await farm.submit(project)
     assert caught.value.code == "PROJECT_NOT_FOUND"
+
+
+async def test_the_position_of_an_acceptance_is_that_of_its_own_events(tmp_path):
+    async with Farm(tmp_path, FakeMachine(plain)).open() as farm:
+        project = await farm.project()
+        log = farm.journal.open(project.stream)
+        on_event = farm.db.on_commit
+
+        def more_follows_at_once(companion, events):
+            on_event(companion, events)
+            if any(event.type == "execution.created" for event in events):
+                farm.engine.world.publisher.append(project.stream, [Draft("stderr", b"{}", 1)])
+
+        farm.db.on_commit = more_follows_at_once
+        wish = work.Wish(
+            order=make_id("o"), execution=make_id("x"), project=project, prompt="hi", prompt_uuid=make_uuid(),
+            message={"kind": "prompt"}, session="current", fork=False, options={}, priority="normal", actor="user:t", request="r",
+            key="k", hash="", refuse_if_busy=False, max_orders=9, key_age_us=10**12,
+        )  # fmt: skip
+        accepted = await farm.engine.submit(wish)
+        events = reader.read_after(log, 0, 100)
+        prompt = next(e for e in events if e.type == "message")
+        assert accepted.position == (log.epoch, prompt.seq)
+        assert (await farm.engine.submit(wish)).is_replayed
+        await farm.ended(accepted.execution.id)
+        assert not farm.engine._accepted

@@ -23,8 +23,7 @@ def wished(project, **changes):
 
 
 async def ran(farm, project):
-    execution, _ = await farm.engine.submit(wished(project))
-    return await farm.ended(execution.id)
+    return await farm.ended((await farm.engine.submit(wished(project))).execution.id)
 
 
 async def rebuilt(farm, path):

@@ -134,8 +134,7 @@ class Farm:
             message={"kind": "prompt"}, session="current", fork=False, options=options, priority="normal", actor="user:t", request="r",
             key=None, hash="", refuse_if_busy=False, max_orders=9, key_age_us=1,
         )  # fmt: skip
-        execution, _ = await self.engine.submit(wish)
-        return execution
+        return (await self.engine.submit(wish)).execution
 
     async def ended(self, id_):
         return await self.engine.wait(id_, timeout_s=20, or_waiting=False)
