@@ -47,6 +47,7 @@ def test_output_waits_for_room_and_is_whole_afterwards(daemon: Daemon, disk: Sma
     disk.fill(leave=1 << 20)
     eventually(lambda: daemon.call("health")["status"] == "failing", what="health says so")
     disk.fill()
+    eventually(lambda: daemon.get(execution)["stalled"] == "storage_full", what="it shows why")
     assert daemon.is_running()
     assert daemon.get(execution)["state"] == "running"
     before = len(history.read(daemon, project="web").texts(execution))

@@ -11,7 +11,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -215,15 +214,15 @@ class Daemon:
             if self.is_running():
                 if self.small_disk is not None:
                     self.small_disk.empty()
-                with suppress(RpcError, OSError, http.client.HTTPException):
-                    self.call("daemon.stop", runs="kill")
+                self.keep_calling("daemon.stop", runs="kill")
                 self.wait_end()
                 self._assert_gone()
         finally:
             if self.is_running():
                 assert self.process is not None
-                self.process.kill()
+                self.process.send_signal(signal.SIGABRT)  # its tracebacks say what it was doing
                 self.process.wait(10)
+                print(self.log[-5000:], (self.view / "state" / "daemon.trace").read_text()[-5000:])
             left = processes.kill_all(self.root)
             log = self.log
             if self.small_disk is not None:

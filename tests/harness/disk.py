@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -51,13 +52,13 @@ class SmallDisk:
         return found.f_bavail * found.f_frsize
 
     def fill(self, *, leave: int = 0) -> None:
-        """Use up all but `leave` bytes."""
+        """Use up all but `leave` bytes, while others write too."""
+        page = os.sysconf("SC_PAGESIZE")
         with (self.view / "filler").open("ab", buffering=0) as file:
-            size = file.tell()
-            wanted = max(0, self.free_bytes - leave)
-            page = os.sysconf("SC_PAGESIZE")
-            if wanted >= page:
-                os.posix_fallocate(file.fileno(), size, wanted // page * page)
+            while (wanted := self.free_bytes - leave) >= page:
+                # somebody may have been quicker: then there is less to be had
+                with suppress(OSError):
+                    os.posix_fallocate(file.fileno(), file.seek(0, 2), wanted // page * page)
 
     def empty(self) -> None:
         """Give it all back."""
