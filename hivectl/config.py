@@ -8,6 +8,7 @@ only reader of the environment.
 from __future__ import annotations
 
 import os
+import re
 import sys
 import tempfile
 import tomllib
@@ -178,6 +179,8 @@ class Settings:
     origins: Mapping[str, str]
     places: Places
     warnings: tuple[str, ...] = ()
+    faults: tuple[HiveError, ...] = ()
+    """What `survey` found wrong and left at its default. No daemon is started with any."""
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     """The environment this was built from: what Claude's is filtered out of."""
 
@@ -215,13 +218,13 @@ def find_places(env: Mapping[str, str]) -> Places:
     home = Path(env.get("HOME") or Path.home())
     if root := env.get("HIVECTL_HOME"):
         base = Path(root).expanduser().absolute()
-        file = Path(env.get("HIVECTL_CONFIG") or base / "config.toml")
+        file = Path(env.get("HIVECTL_CONFIG") or base / "config.toml").absolute()
         return Places(base / "state", file, _reachable(base / "run", env, home), is_private=True)
     state = Path(env.get("XDG_STATE_HOME") or home / ".local/state") / "hivectl"
     config = Path(env.get("XDG_CONFIG_HOME") or home / ".config") / "hivectl"
     runtime = env.get("XDG_RUNTIME_DIR")
     where = Path(runtime) / "hivectl" if runtime and Path(runtime).is_dir() else state / "run"
-    file = Path(env.get("HIVECTL_CONFIG") or config / "config.toml")
+    file = Path(env.get("HIVECTL_CONFIG") or config / "config.toml").absolute()
     return Places(state, file, where, is_private=False)
 
 
@@ -239,6 +242,17 @@ def _reachable(runtime: Path, env: Mapping[str, str], home: Path) -> Path:
 
 def load(flags: Mapping[str, Any] | None = None, env: Mapping[str, str] | None = None) -> Settings:
     """Read all settings. Raises HiveError CONFIG_INVALID naming key, value, origin and what is allowed."""
+    settings = survey(flags, env)
+    if settings.faults:
+        raise settings.faults[0]
+    return settings
+
+
+def survey(
+    flags: Mapping[str, Any] | None = None, env: Mapping[str, str] | None = None
+) -> Settings:
+    """As `load`, but what is wrong stays at its default and is told in `faults`: for whoever only looks,
+    mends, or talks to a daemon that runs already. Never raises."""
     env = dict(os.environ if env is None else env)
     places = find_places(env)
     values: dict[str, Any] = {s.key: s.default for s in SETTINGS}
@@ -246,8 +260,9 @@ def load(flags: Mapping[str, Any] | None = None, env: Mapping[str, str] | None =
     if places.is_private:
         values["listen.tcp"], origins["listen.tcp"] = "127.0.0.1:0", "default under HIVECTL_HOME"
     warnings: list[str] = []
+    faults: list[HiveError] = []
     layers = (
-        (str(places.config_file), _flatten(_read_file(places.config_file), places.config_file)),
+        (str(places.config_file), _from_file(places.config_file, faults)),
         ("environment", _from_environment(env, warnings)),
         ("flag", dict(flags or {})),
     )
@@ -258,9 +273,13 @@ def load(flags: Mapping[str, Any] | None = None, env: Mapping[str, str] | None =
                 if origin == "environment" and key in BY_KEY
                 else origin
             )
-            values[key] = parse_value(key, raw, named)
+            try:
+                values[key] = parse_value(key, raw, named)
+            except HiveError as exc:
+                faults.append(exc)
+                continue
             origins[key] = named
-    return Settings(values, origins, places, tuple(warnings), env)
+    return Settings(values, origins, places, tuple(warnings), tuple(faults), env)
 
 
 def parse_value(key: str, raw: Any, origin: str) -> Any:
@@ -304,26 +323,54 @@ def _read_file(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
-        raise HiveError(
-            "CONFIG_INVALID", f"{path} is not TOML: {exc}", details={"file": str(path)}
-        ) from None
+        raise not_toml(path, exc) from None
     except OSError as exc:
         raise HiveError(
-            "CONFIG_INVALID", f"{path} cannot be read: {exc.strerror}", details={"file": str(path)}
+            "CONFIG_INVALID",
+            f"{path} cannot be read: {exc.strerror}",
+            hint=f"Make it a file that you can read: ls -l {path}",
+            details={"file": str(path)},
         ) from None
 
 
-def _flatten(tree: dict[str, Any], path: Path) -> dict[str, Any]:
+def not_toml(path: Path, exc: Exception) -> HiveError:
+    """CONFIG_INVALID naming the line of a file that is no TOML."""
+    line = _line_of(path, exc)
+    return HiveError(
+        "CONFIG_INVALID",
+        f"{path}, line {line}, is not TOML: {exc}",
+        hint=f"Mend line {line} of {path}; until then all of the file is left out of account.",
+        details={"file": str(path), "line": line},
+    )
+
+
+def _line_of(path: Path, exc: Exception) -> int:
+    """Parsers name the line in words, or not at all when something is missing at the end of the file."""
+    if isinstance(exc, UnicodeDecodeError):
+        return exc.object.count(b"\n", 0, exc.start) + 1
+    if named := re.search(r"\bline (\d+)", str(exc)):
+        return int(named[1])
+    try:
+        return max(len(path.read_bytes().splitlines()), 1)
+    except OSError:
+        return 1
+
+
+def _from_file(path: Path, faults: list[HiveError]) -> dict[str, Any]:
+    try:
+        return _flatten(_read_file(path), path, faults)
+    except HiveError as exc:
+        faults.append(exc)
+        return {}
+
+
+def _flatten(tree: dict[str, Any], path: Path, faults: list[HiveError]) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for section, content in tree.items():
         if not isinstance(content, dict):
-            raise _wrong(
-                section,
-                content,
-                str(path),
-                "settings stand in sections such as [claude]",
-                _closest(section),
-            )
+            why = "settings stand in sections such as [claude]"
+            faults.append(_wrong(section, content, str(path), why, _closest(section)))
+            continue
         for name, value in content.items():
             flat[f"{section}.{name}"] = value
     return flat

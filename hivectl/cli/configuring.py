@@ -30,7 +30,9 @@ def entries(settings: config.Settings) -> list[dict[str, Any]]:
 
 def show(hive: Session, key: str | None, *, has_origin: bool) -> None:
     """Print one setting or all."""
-    items = entries(hive.settings)
+    settings = hive.settings
+    items = entries(settings)
+    hive.tell_faults(settings)
     if key is not None:
         items = [item for item in items if item["key"] == key]
         if not items:
@@ -86,7 +88,9 @@ def write(hive: Session, key: str, text: str) -> None:
         document = (
             tomlkit.parse(file.read_text(encoding="utf-8")) if file.exists() else tomlkit.document()
         )
-    except (TOMLKitError, OSError, UnicodeDecodeError) as exc:
+    except (TOMLKitError, UnicodeDecodeError) as exc:
+        raise config.not_toml(file, exc) from exc
+    except OSError as exc:
         raise HiveError(
             "CONFIG_INVALID", f"{file} cannot be read: {exc}", hint="Mend it by hand first."
         ) from exc
@@ -138,7 +142,7 @@ def _tell(hive: Session, key: str, value: Any) -> None:
         hive.print_document(document)
         return
     hive.screen.result(f"{key} = {_text(value)}  ({file})")
-    now = config.load()
+    now = config.survey()
     if now.origins[key] != file:
         hive.screen.note(("warn", "note: "), ("", f"{now.origins[key]} still wins over the file"))
     if not config.BY_KEY[key].reloads and not key.startswith("client."):

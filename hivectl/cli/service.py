@@ -32,6 +32,7 @@ _BLOCK = 65536
 
 def run_in_foreground(hive: Session, arguments: list[str]) -> NoReturn:
     """Become the daemon: this process is replaced, so that a service manager sees the real one."""
+    hive.warns = False  # the daemon tells the same
     argv = transport.daemon_argv("run", *arguments)
     os.execve(argv[0], argv, transport.daemon_env(hive.settings))  # noqa: S606
 

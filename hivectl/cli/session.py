@@ -37,6 +37,9 @@ class Session:
     """One run of the CLI."""
 
     options: Globals = field(default_factory=Globals)
+    warns: bool = True
+    """Whether wrong settings and unknown variables are told on stderr; off where a report tells them."""
+    _told: bool = False
 
     @cached_property
     def screen(self) -> Screen:
@@ -45,13 +48,29 @@ class Session:
 
     @cached_property
     def settings(self) -> Settings:
-        """All settings; unknown variables are named once."""
+        """All settings; unknown variables and wrong values are named once.
+
+        A wrong one does not stand in the way of talking to a daemon: that has read its own. None is
+        started with it, and that is where it is an error."""
         from hivectl import config
 
-        settings = config.load()
-        for warning in settings.warnings:
-            self.screen.note(("warn", "warning: "), ("", warning))
+        settings = config.survey()
+        if self.warns:
+            for warning in settings.warnings:
+                self.screen.note(("warn", "warning: "), ("", warning))
+            if settings.faults and _has_daemon(settings):
+                self.tell_faults(settings)
         return settings
+
+    def tell_faults(self, settings: Settings) -> None:
+        """Name every wrong setting that was left at its default, once."""
+        if self._told:
+            return
+        self._told = True
+        for fault in settings.faults:
+            self.screen.note(
+                ("warn", "warning: "), ("", fault.message), ("dim", f" - {fault.hint}")
+            )
 
     @property
     def is_json(self) -> bool:
@@ -155,6 +174,14 @@ class Session:
             )
             return
         self.screen.result(jsonline.dump(document))
+
+
+def _has_daemon(settings: Settings) -> bool:
+    from hivectl.client import transport
+
+    return bool(settings.environment.get("HIVECTL_URL")) or transport.is_answering(
+        settings.places.socket
+    )
 
 
 def _plain(document: Any) -> Any:

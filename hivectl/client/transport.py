@@ -29,6 +29,13 @@ from hivectl.model.errors import HiveError
 
 ANOTHER_DAEMON_HOLDS_THE_LOCK = 75
 UNIT_NAME = "hivectl.service"
+_PLACES = (
+    "HIVECTL_HOME",
+    "HIVECTL_CONFIG",
+    "XDG_STATE_HOME",
+    "XDG_CONFIG_HOME",
+    "XDG_RUNTIME_DIR",
+)
 _POLL_S = 0.02
 _PROBE_S = 2.0
 
@@ -100,8 +107,14 @@ def daemon_argv(*arguments: str) -> list[str]:
 
 
 def daemon_env(settings: Settings) -> dict[str, str]:
-    """The environment for it: ours, and the way to this very package when it is not installed."""
+    """The environment for it: ours, and the way to this very package when it is not installed.
+
+    It runs in another directory: what is relative to ours is told from the root."""
     env = dict(settings.environment)
+    for name in _PLACES:
+        if given := env.get(name):
+            path = Path(given).expanduser() if name == "HIVECTL_HOME" else Path(given)
+            env[name] = str(path.absolute())
     root = str(Path(hivectl.__file__).resolve().parent.parent)
     known = env.get("PYTHONPATH", "").split(os.pathsep)
     if Path(root).name not in {"site-packages", "dist-packages"} and root not in known:
@@ -120,6 +133,7 @@ def ensure_running(settings: Settings, *, autostart: bool, say: Callable[[str], 
     """Return when a local daemon answers, starting one if none does and `autostart` allows it.
 
     True when it was started by this call. `say` gets one notice for people. Raises HiveError
+    CONFIG_INVALID when one would have to be started with wrong settings,
     UNAVAILABLE when there is none, or when it is not ready within `client.start_timeout_s`. Blocks.
     """
     path = settings.places.socket
@@ -134,6 +148,9 @@ def ensure_running(settings: Settings, *, autostart: bool, say: Callable[[str], 
             f"No daemon answers at {path}, and an execution does not start one.",
             hint="Start it from a terminal of your own: `hivectl daemon start`.",
         )
+    if settings.faults:
+        # The daemon would refuse them too, where nobody sees it.
+        raise settings.faults[0]
     say("starting the hivectl daemon")
     _start(settings)
     return True

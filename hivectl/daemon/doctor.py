@@ -56,12 +56,9 @@ Finding = Check | Iterable[Check]
 async def run(
     flags: Mapping[str, Any] | None = None, env: Mapping[str, str] | None = None
 ) -> list[Check]:
-    """All checks in a fixed order. With a wrong configuration those that need it are left out."""
+    """All checks in a fixed order. What is wrong in the configuration is a finding, and counts as unset."""
     checks = [_python(), _sqlite()]
-    try:
-        settings = config.load(flags, env)
-    except HiveError as exc:
-        return [*checks, Check("config", "fail", exc.message, exc.kind.meaning, exc.hint)]
+    settings = config.survey(flags, env)
     checks += _settings(settings)
     for name, probe in _PROBES:
         try:
@@ -119,7 +116,11 @@ def _sqlite() -> Check:
 def _settings(settings: Settings) -> Iterable[Check]:
     file = settings.places.config_file
     where = str(file) if file.exists() else f"defaults and environment ({file} does not exist)"
-    yield Check("config", "ok", f"configuration: {where}")
+    for fault in settings.faults:
+        why = "No daemon starts with it; one that runs goes on with what it read before."
+        yield Check("config", "fail", fault.message, why, fault.hint)
+    if not settings.faults:
+        yield Check("config", "ok", f"configuration: {where}")
     for warning in settings.warnings:
         yield Check(
             "environment",

@@ -65,11 +65,16 @@ async def test_mock_is_found_with_its_version(env: dict[str, str]) -> None:
     assert check.what.startswith("Claude 2.")
 
 
-async def test_wrong_configuration_is_the_only_other_finding(env: dict[str, str]) -> None:
-    checks = await doctor.run(env=env | {"HIVECTL_EXECUTION_MAX_LIVE": "many"})
-    assert [check.id for check in checks] == ["python", "sqlite", "config"]
-    assert checks[-1].status == "fail"
-    assert "execution.max_live" in checks[-1].what
+@pytest.mark.parametrize("text", ["x = [", "[execution]\nmax_live = 'many'\n", "lonely = 1\n"])
+async def test_wrong_configuration_is_a_finding_and_hides_no_other(
+    env: dict[str, str], tmp_path: Path, text: str
+) -> None:
+    (tmp_path / "config.toml").write_text(text)
+    checks = await doctor.run(env=env)
+    (wrong,) = [check for check in checks if check.id == "config"]
+    assert wrong.status == "fail"
+    assert str(tmp_path / "config.toml") in wrong.what
+    assert {"python", "claude", "daemon", "disk", "self_approval"} <= {check.id for check in checks}
 
 
 async def test_unknown_variable_is_named(env: dict[str, str]) -> None:
