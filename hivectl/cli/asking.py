@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _LINE_BYTES = 65536
 _INPUT_CHARS = 4000
+PLAN_TOOL = "ExitPlanMode"
 
 
 async def read_line() -> str | None:
@@ -73,8 +74,34 @@ async def edit_text(settings: Settings, text: str, *, suffix: str) -> str:
         return path.read_text(encoding="utf-8")
 
 
+def is_plan(approval: Mapping[str, Any]) -> bool:
+    """Whether it is a plan: allowed or denied like a permission, with nothing to answer."""
+    return approval.get("tool") == PLAN_TOOL
+
+
+def needs_answers(approval: Mapping[str, Any]) -> bool:
+    """Whether Claude asks something that yes or no does not answer."""
+    return approval.get("kind") == "question" and not is_plan(approval)
+
+
+def show_plan(screen: Screen, approval: Mapping[str, Any]) -> None:
+    """Claude's plan with its lines, on stderr."""
+    screen.note(
+        ("ask", "? Claude has a plan"),
+        ("dim", f"  {approval['id']}  {approval.get('project_name', '')}"),
+    )
+    plan = (approval.get("input") or {}).get("plan")
+    if not isinstance(plan, str) or not plan.strip():
+        screen.note(("dim", f"  read it with: hivectl logs {approval.get('execution', '')}"))
+        return
+    screen.note(("", "  " + reveal(plan.strip()).replace("\n", "\n  ")))
+
+
 def show_request(screen: Screen, approval: Mapping[str, Any]) -> None:
     """What Claude wants, whole, on stderr; control characters as visible escapes."""
+    if is_plan(approval):
+        show_plan(screen, approval)
+        return
     screen.note(
         ("ask", f"? Claude wants to use {approval['tool']}"),
         ("dim", f"  {approval['id']}  {approval.get('project_name', '')}"),
@@ -95,15 +122,17 @@ async def ask_permission(
 ) -> dict[str, Any] | None:
     """The decision as parameters of `approval.decide`, or None when nobody answers."""
     show_request(screen, approval)
+    may_always = not is_plan(approval)  # no rule can agree to a plan
+    choices = "[y]es  [n]o  [e]dit first" + ("  [a]lways" if may_always else "")
     while True:
-        screen.prompt("  allow? [y]es  [n]o  [e]dit first  [a]lways: ")
+        screen.prompt(f"  allow? {choices}: ")
         answer = await read_line()
         if answer is None:
             return None
         match answer.strip().lower():
             case "y" | "yes":
                 return {"decision": "allow"}
-            case "a" | "always":
+            case "a" | "always" if may_always:
                 return {"decision": "allow", "remember": True}
             case "n" | "no":
                 screen.prompt("  reason for Claude (Enter for none): ")
@@ -113,7 +142,7 @@ async def ask_permission(
                 if changed is not None:
                     return {"decision": "allow", "input": changed}
             case _:
-                screen.note(("dim", "  type y, n, e or a"))
+                screen.note(("dim", f"  type y, n{', e or a' if may_always else ' or e'}"))
 
 
 async def _edit_input(

@@ -30,12 +30,14 @@ async def allow(
 ) -> dict[str, Any]:
     """The parameters that allow it. Raises HiveError INVALID_PARAMS for input or answers that do not fit."""
     decision: dict[str, Any] = {"decision": "allow"}
-    if found["kind"] == "question" and not (given or edit):
+    if asking.needs_answers(found) and not (given or edit):
         decision["answers"] = await _answers(hive, found, answers)
         return decision
     if answers:
         raise HiveError(
-            "INVALID_PARAMS", f"{found['id']} is no question: --answer does not fit it."
+            "INVALID_PARAMS",
+            f"{found['id']} is {'a plan' if asking.is_plan(found) else 'no question'}: --answer does not fit it.",
+            hint=f"Say yes with `hivectl approve {found['id']}`, or no with `hivectl deny {found['id']}`.",
         )
     if edit:
         before = json.dumps(found["input"], indent=2, ensure_ascii=False)

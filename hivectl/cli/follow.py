@@ -204,8 +204,11 @@ class Watch:
             if self._asker is None or self._asker.done():
                 self._asker = self._nursery.start(self._ask_all(), name="questions")
             return
-        what = views.what(approval)
-        screen.note(("ask", f"Claude wants {approval['tool']}"), ("", f"  {what}"), cut=True)
+        if asking.is_plan(approval):
+            asking.show_plan(screen, approval)
+        else:
+            what = views.what(approval)
+            screen.note(("ask", f"Claude wants {approval['tool']}"), ("", f"  {what}"), cut=True)
         screen.note(
             ("", f"  hivectl approve {approval['id']}   or   hivectl deny {approval['id']}")
         )
@@ -224,20 +227,25 @@ class Watch:
 
     async def _answer(self, approval: Mapping[str, Any]) -> None:
         screen, settings = self.session.screen, self.session.settings
-        if approval.get("kind") == "question":
-            decision = await asking.ask_question(screen, approval)
-        else:
-            decision = await asking.ask_permission(screen, settings, approval)
-        if decision is None:
-            screen.note(("dim", f"  left open: hivectl approve {approval['id']}"))
+        while True:
+            if asking.needs_answers(approval):
+                decision = await asking.ask_question(screen, approval)
+            else:
+                decision = await asking.ask_permission(screen, settings, approval)
+            if decision is None:
+                screen.note(("dim", f"  left open: hivectl approve {approval['id']}"))
+                return
+            self._decided_here.add(approval["id"])
+            try:
+                await self.client.call(
+                    "approval.decide", id=approval["id"], version=approval["version"], **decision
+                )
+            except HiveError as exc:
+                self._decided_here.discard(approval["id"])
+                screen.note(("warn", f"  {exc.message}"))
+                if exc.code == "INVALID_PARAMS":
+                    continue  # the answer did not fit: it still waits for one
             return
-        self._decided_here.add(approval["id"])
-        try:
-            await self.client.call(
-                "approval.decide", id=approval["id"], version=approval["version"], **decision
-            )
-        except HiveError as exc:
-            screen.note(("warn", f"  {exc.message}"))
 
     def _take_back(self, approval: Mapping[str, Any]) -> None:
         name = str(approval.get("id"))
@@ -263,7 +271,9 @@ class Watch:
     async def _detach_or_cancel(self, wait_for_signal: Any) -> bool:
         screen = self.session.screen
         screen.status("")
-        screen.note(("", f"\ndetached; it goes on. Come back with: hivectl attach {self.execution}"))
+        screen.note(
+            ("", f"\ndetached; it goes on. Come back with: hivectl attach {self.execution}")
+        )
         screen.note(("warn", "Ctrl-C again within 2 s cancels it"))
         was_quiet, self.is_quiet = self.is_quiet, True
         try:

@@ -156,7 +156,11 @@ class Transcript:
                 case "tool_use":
                     name = str(block.get("name", "tool"))
                     self._tools[str(block.get("id"))] = name
-                    what = summary(name, block.get("input") or {})
+                    given = block.get("input") or {}
+                    if name == "ExitPlanMode" and str(given.get("plan") or "").strip():
+                        shown += _plan(str(given["plan"]), indent)
+                        continue
+                    what = summary(name, given)
                     shown.append(
                         line(("tool", f"{indent}● {name}"), ("", f"  {what}"), is_single=True)
                     )
@@ -223,6 +227,12 @@ class Transcript:
                 return []
 
 
+def _plan(text: str, indent: str) -> list[Shown]:
+    """A plan with its lines: it is there to be read."""
+    rows = [f"{indent}  {row}" for row in text.strip().splitlines()]
+    return [line(("tool", f"{indent}● ExitPlanMode"), is_single=True), line(("", "\n".join(rows)))]
+
+
 def summary(tool: str, given: Mapping[str, Any]) -> str:
     """A tool call in a few words: the field that matters, else its input."""
     questions = given.get("questions")
@@ -272,6 +282,13 @@ def _figures(item: Mapping[str, Any]) -> list[str]:
 
 def _asked(data: Mapping[str, Any]) -> Line:
     what = views.what(data)
+    if data.get("tool") == "ExitPlanMode":
+        return line(
+            ("ask", "? Claude has a plan"),
+            ("", "  and waits for a yes"),
+            ("dim", f"  {data.get('id', '')}"),
+            is_single=True,
+        )
     word = "asks" if data.get("kind") == "question" else "wants"
     return line(
         ("ask", f"? Claude {word} "),

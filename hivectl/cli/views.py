@@ -153,7 +153,7 @@ APPROVALS: Columns = (
     ("APPROVAL", lambda x, _: x["id"]),
     ("PROJECT", lambda x, _: x["project_name"]),
     ("AGE", lambda x, now: ago(x["created_at"], now)),
-    ("KIND", lambda x, _: x["kind"]),
+    ("KIND", lambda x, _: "plan" if x["tool"] == "ExitPlanMode" else x["kind"]),
     ("TOOL", lambda x, _: x["tool"]),
     ("WHAT", lambda x, _: what(x)),
 )

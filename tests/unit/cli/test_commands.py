@@ -244,6 +244,28 @@ def test_a_question_without_an_answer_says_how_to_give_one(hive, script, kit):
     assert "--answer" in ran.err
 
 
+def test_a_plan_is_approved_without_an_answer(hive, script, kit):
+    plan = kit.approval(kind="question", tool="ExitPlanMode", input={"plan": "# Plan\n1. do it"})
+    script.daemon.answers["approval.get"] = lambda params: plan
+    script.daemon.answers["approval.decide"] = lambda params: {**plan, "decision": "allow"}
+    assert hive("approve", "a_1").code == 0
+    assert "answers" not in asked(script, "approval.decide")
+    refused = hive("approve", "a_1", "--answer", "yes")
+    assert refused.code == 2
+    assert "a_1 is a plan" in refused.err
+
+
+def test_a_plan_is_named_so_in_the_inbox_and_readable_in_the_log(hive, script, kit):
+    plan = kit.approval(kind="question", tool="ExitPlanMode", input={"plan": "# Plan\n1. do it"})
+    script.daemon.answers["approval.list"] = lambda params: {"items": [plan], "next_cursor": None}
+    assert " plan " in hive("inbox").out
+    block = {"type": "tool_use", "id": "t1", "name": "ExitPlanMode", "input": plan["input"]}
+    raw = {"type": "assistant", "message": {"content": [block]}}
+    data = {"kind": "assistant", "raw": raw}
+    script.daemon.publish("project:p_1", "message", data, project="p_1", execution="x_1")
+    assert hive("tail", "web").out.splitlines() == ["● ExitPlanMode", "  # Plan", "  1. do it"]
+
+
 def test_an_answer_to_what_is_no_question_is_refused(hive, script):
     assert hive("approve", "a_1", "--answer", "yes").code == 2
 

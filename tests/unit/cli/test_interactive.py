@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from hivectl.model.errors import HiveError
+
 ROOT = Path(__file__).parents[3]
 _TAKE_TERMINAL = (
     "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0);"
@@ -172,6 +174,63 @@ def test_a_question_is_answered_by_its_number(terminal, asking, kit):
     shell.type("2\n")
     assert shell.end() == 0
     assert asking.daemon.wait_for("approval.decide")["answers"] == {"Which?": "Blue"}
+
+
+def plan_of(kit):
+    return kit.approval(
+        kind="question", tool="ExitPlanMode", input={"plan": "# Plan\n1. look\n2. change"},
+        summary="ExitPlanMode: # Plan 1. look 2. change", description="",
+    )  # fmt: skip
+
+
+def test_a_plan_is_shown_with_its_lines_and_allowed_with_y(terminal, asking, kit):
+    asking.approval = plan_of(kit)
+    shell = terminal("exec", "web", "fix it")
+    shell.expect("? Claude has a plan")
+    shell.expect("  # Plan\n  1. look\n  2. change\n")
+    shell.expect("[e]dit first: ")
+    shell.type("a\n")
+    shell.expect("type y, n or e")
+    shell.type("y\n")
+    assert shell.end() == 0
+    assert asking.daemon.wait_for("approval.decide") == {
+        "id": "a_1",
+        "version": 1,
+        "decision": "allow",
+    }
+
+
+def test_a_plan_is_denied_with_a_reason(terminal, asking, kit):
+    asking.approval = plan_of(kit)
+    shell = terminal("exec", "web", "fix it")
+    shell.expect("[y]es")
+    shell.type("n\n")
+    shell.expect("reason")
+    shell.type("smaller steps\n")
+    assert shell.end() == 0
+    sent = asking.daemon.wait_for("approval.decide")
+    assert (sent["decision"], sent["message"]) == ("deny", "smaller steps")
+
+
+def test_an_answer_that_did_not_fit_is_asked_for_again(terminal, asking):
+    decide = asking.daemon.answers["approval.decide"]
+    sent = []
+
+    def refuse_first(params):
+        sent.append(params["decision"])
+        if len(sent) == 1:
+            raise HiveError("INVALID_PARAMS", "input: it does not fit.")
+        return decide(params)
+
+    asking.daemon.answers["approval.decide"] = refuse_first
+    shell = terminal("exec", "web", "fix it")
+    shell.expect("[y]es")
+    shell.type("y\n")
+    shell.expect("it does not fit")
+    shell.expect("[y]es")
+    shell.type("y\n")
+    assert shell.end() == 0
+    assert sent == ["allow", "allow"]
 
 
 def test_a_question_that_is_answered_elsewhere_is_taken_back(terminal, asking, kit):
