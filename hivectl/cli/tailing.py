@@ -7,7 +7,8 @@ import sys
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from itertools import chain
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from hivectl.cli import choosing, jsonline
 from hivectl.cli.screen import PALETTE
@@ -19,9 +20,9 @@ from hivectl.model.errors import HiveError
 if TYPE_CHECKING:
     from hivectl.client.aio import Client
 
+T = TypeVar("T")
 _PAGE = 1000
 _EVENTS_A_LINE = 4
-_EVENTS_MORE = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,27 +83,34 @@ class View:
         else:
             self._show_to_people(event)
 
-    def events_for(self, lines: int | None) -> int | None:
-        """How many events to read for so many lines: people see only a part of them."""
-        if lines is None or self.is_for_programs:
-            return lines
-        return lines * _EVENTS_A_LINE + _EVENTS_MORE if lines else 0
+    def count(self, events: Sequence[Mapping[str, Any]]) -> int:
+        """How many of the things `-n` counts these events, oldest first, would print."""
+        if self.raw:
+            return sum(_is_raw(event) for event in events)
+        if self.is_for_programs:
+            return len(events)
+        alone = View(self.hive, raw=False, has_prefix=False)
+        return sum(len(alone._lines(event)) for event in events)
 
     @property
     def is_for_programs(self) -> bool:
         """Whether every event is printed as it is."""
         return self.raw or self.hive.options.output in {"json", "yaml", "name"}
 
-    def show_past(self, events: Sequence[Mapping[str, Any]], last: int | None) -> None:
-        """Print what was: every event, or for people the last lines."""
-        if self.is_for_programs or last is None:
-            for event in events:
+    def show_past(self, logs: Sequence[Sequence[Mapping[str, Any]]], last: int | None) -> None:
+        """Print what was, by time: everything, or the last of each log."""
+        if self.is_for_programs:
+            wanted = [_last([e for e in log if not self.raw or _is_raw(e)], last) for log in logs]
+            for event in sorted(chain.from_iterable(wanted), key=_time):
                 self.show(event)
             return
-        shown: list[tuple[list[tuple[str, str]], Line]] = []
-        for event in events:
-            shown += [(self._prefix(event), item) for item in self._lines(event)]
-        for prefix, item in shown[max(len(shown) - last, 0) :]:
+        shown: list[tuple[str, list[tuple[str, str]], Line]] = []
+        for log in logs:
+            lines = [(event, item) for event in log for item in self._lines(event)]
+            shown += [
+                (_time(event), self._prefix(event), item) for event, item in _last(lines, last)
+            ]
+        for _, prefix, item in sorted(shown, key=lambda found: found[0]):
             self.hive.screen.show(*prefix, *item.pieces, cut=item.is_single)
 
     def note(self, text: str) -> None:
@@ -138,16 +146,31 @@ class View:
         return [(color, f"{name} | ")]
 
 
+def _last(items: list[T], count: int | None) -> list[T]:
+    return items if count is None else items[max(len(items) - count, 0) :]
+
+
+def _time(event: Mapping[str, Any]) -> str:
+    return str(event["ts"])
+
+
+def _is_raw(event: Mapping[str, Any]) -> bool:
+    """Whether it is a line that Claude wrote."""
+    data = event.get("data") or {}
+    is_line = event.get("type") == "message" and data.get("kind") != "prompt"
+    return is_line and ("raw_b64" in data or "raw" in data)
+
+
 def _write_raw(event: Mapping[str, Any]) -> None:
     """The line as Claude wrote it; events that are no line of Claude's are left out."""
-    data = event.get("data") or {}
-    if event.get("type") != "message" or data.get("kind") == "prompt":
+    if not _is_raw(event):
         return
+    data = event["data"]
     if "raw_b64" in data:
         sys.stdout.flush()
         sys.stdout.buffer.write(base64.b64decode(data["raw_b64"]) + b"\n")
         sys.stdout.buffer.flush()
-    elif "raw" in data:
+    else:
         sys.stdout.write(jsonline.dump(data["raw"]) + "\n")
         sys.stdout.flush()
 
@@ -158,13 +181,12 @@ async def run(client: Client, wish: Wish, view: View) -> int:
     if not streams:
         streams = [item["stream"] for item in await all_items(client, "project.list")]
     positions: dict[str, Any] = {}
-    past: list[Mapping[str, Any]] = []
+    logs: list[Sequence[Mapping[str, Any]]] = []
     for stream in streams:
-        events, place = await _past(client, stream, wish, view.events_for(wish.last))
-        past += events
-        positions[stream] = place
-    past.sort(key=lambda event: str(event["ts"]))
-    view.show_past(past, wish.last)
+        events, positions[stream] = await _past(client, stream, wish, view)
+        logs.append(events)
+    view.show_past(logs, wish.last)
+    past = list(chain.from_iterable(logs))
     if wish.follow and not (wish.execution and _has_end(past, wish.execution)):
         await _follow(client, wish, view, positions)
     return 0
@@ -178,9 +200,12 @@ def _has_end(events: Sequence[Mapping[str, Any]], execution: str) -> bool:
 
 
 async def _past(
-    client: Client, stream: str, wish: Wish, last: int | None
+    client: Client, stream: str, wish: Wish, view: View
 ) -> tuple[list[Mapping[str, Any]], dict[str, Any]]:
-    """The last events that match, oldest first, and the place to follow from."""
+    """Events that match, oldest first, enough for the wished last ones; the place to follow from.
+
+    Many events show nothing to people: it reads backward, more at a time, until enough are found.
+    """
     filters = {
         name: value
         for name, value in (
@@ -193,17 +218,18 @@ async def _past(
     found: list[Mapping[str, Any]] = []
     before: dict[str, int] = {}
     place: dict[str, Any] | None = None
+    wanted = _PAGE if wish.last is None else min(wish.last * _EVENTS_A_LINE + 1, _PAGE)
     while True:
-        wanted = _PAGE if last is None else min(last - len(found), _PAGE)
         page = await client.call(
-            "get_messages", stream=stream, order="desc", limit=max(wanted, 1), **filters, **before
+            "get_messages", stream=stream, order="desc", limit=wanted, **filters, **before
         )
         place = place or {"epoch": page["epoch"], "seq": page["last_seq"]}
-        found += page["items"][: max(wanted, 0)]
-        is_enough = last is not None and len(found) >= last
+        found += page["items"]
+        is_enough = wish.last is not None and view.count(found[::-1]) >= wish.last
         if page["next"] is None or is_enough:
             return found[::-1], place
         before = {"before": page["next"]}
+        wanted = min(max(len(found), wanted), _PAGE)
 
 
 async def _follow(client: Client, wish: Wish, view: View, positions: dict[str, Any]) -> None:

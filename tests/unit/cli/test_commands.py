@@ -436,6 +436,43 @@ def test_tail_shows_people_the_last_lines(hive, script):
     assert hive("tail", "web", "-n", "0").out == ""
 
 
+def hide(script, count=60, stream="project:p_1"):
+    """Events that people are not shown."""
+    for _ in range(count):
+        data = {"state": "running", "from": "starting"}
+        script.daemon.publish(stream, "execution.state", data, project="p_1", execution="x_1")
+
+
+def test_the_last_lines_are_those_that_are_shown(hive, script):
+    fill(script, 5)
+    hide(script)
+    assert hive("tail", "web", "-n", "2").out.splitlines() == ["line 4", "line 5"]
+    raw = hive("tail", "web", "-n", "2", "--raw").out.splitlines()
+    assert [json.loads(line)["message"]["content"][0]["text"] for line in raw] == [
+        "line 4",
+        "line 5",
+    ]
+    assert hive("logs", "x_1", "-n", "2").out.splitlines() == ["line 4", "line 5"]
+
+
+def test_the_last_lines_are_those_of_each_project(hive, script, kit):
+    fill(script, 3)
+    data = {"kind": "prompt", "text": "from api"}
+    script.daemon.publish("project:p_2", "message", data, project="p_2", execution="x_2")
+    other = kit.project(id="p_2", name="api", stream="project:p_2")
+    script.daemon.answers["project.list"] = lambda params: {
+        "items": [script.project, other],
+        "next_cursor": None,
+    }
+    shown = hive("tail", "--all", "-n", "1").out.splitlines()
+    assert sorted(shown) == ["api | > from api", "web | line 3"]
+    events = [
+        json.loads(line) for line in hive("tail", "--all", "-n", "1", "--json").out.splitlines()
+    ]
+    assert {event["project"] for event in events} == {"p_1", "p_2"}
+    assert len(events) == 2
+
+
 def test_tail_finds_text(hive, script):
     fill(script)
     assert hive("tail", "web", "--grep", "line 7", "--since", "1h").out == "line 7\n"
