@@ -49,26 +49,39 @@ def render_text(error: HiveError, *, color: bool) -> str:
         lines.append(f"  why:  {kind.meaning}")
     details = _details(error)
     lines += [f"        {sanitize(detail)}" for detail in details]
-    if error.hint and not (details and error.hint.startswith("See `details")):
-        lines.append(f"  next: {sanitize(error.hint)}")
+    if hint := _hint(error):
+        lines.append(f"  next: {sanitize(hint)}")
     return "\n".join(lines) + "\n"
+
+
+def _hint(error: HiveError) -> str:
+    """Without the way into `details`, which people do not see: what is in there is printed above."""
+    hint = error.hint.replace("See `details` and ", "See ")
+    return "" if hint.startswith("See `details") else hint
 
 
 def _details(error: HiveError) -> list[str]:
     """The part of `details` that people need and the message does not say."""
+    items = [item for item in error.details.get("errors") or [] if isinstance(item, dict)]
     found = [
-        f"{str(item.get('pointer', '')).strip('/').replace('/', '.')}: {item['message']}"
-        for item in error.details.get("errors") or []
-        if isinstance(item, dict)
-        and item.get("message")
-        and str(item["message"]) not in error.message
+        f"{where}: {text}" if where else text
+        for where, text in map(_problem, items)
+        if text and text not in error.message
     ]
-    for name in ("allowed", "limit", "execution", "users", "incident"):
+    for name in ("allowed", "limit", "scope", "next", "execution", "users", "incident"):
         if value := error.details.get(name):
             shown = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
             if shown not in error.message:
                 found.append(f"{name}: {shown}")
     return found
+
+
+def _problem(item: dict[str, Any]) -> tuple[str, str]:
+    """Where, and what; of the wire's {pointer, message} or of {field, reason, allowed}."""
+    if "field" in item:
+        return "", f"{item['field']} {item.get('reason')}; allowed: {item.get('allowed')}."
+    where = str(item.get("pointer", "")).strip("/").replace("/", ".")
+    return where, str(item.get("message") or "")
 
 
 def closest(word: str, known: Iterable[str]) -> str:

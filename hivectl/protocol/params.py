@@ -6,15 +6,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
+from hivectl.protocol.patterns import ENV_NAME_PATTERN, NAME_PATTERN
+
 MAX_PROMPT_BYTES = 5 * 1024 * 1024
 MAX_PAGE = 1000
-NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]*$"
 
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN, max_length=100)]
 Ref = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 Text = Annotated[str, StringConstraints(max_length=100_000)]
 Pattern = Annotated[str, StringConstraints(min_length=1, max_length=2000)]
-EnvName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=200)]
+EnvName = Annotated[str, StringConstraints(pattern=ENV_NAME_PATTERN, max_length=200)]
 
 
 class Params(BaseModel):

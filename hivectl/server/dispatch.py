@@ -15,6 +15,7 @@ from hivectl.kit.ids import make_id
 from hivectl.model.access import SELF_DENIED, Caller
 from hivectl.model.errors import HiveError
 from hivectl.protocol.methods import METHODS, Method, params_model
+from hivectl.protocol.patterns import ENV_NAME_PATTERN, NAME_PATTERN
 
 if TYPE_CHECKING:
     from pydantic import BaseModel, ValidationError
@@ -130,22 +131,61 @@ def parse_params(method: Method, params: dict[str, Any]) -> BaseModel:
         where = first["pointer"].removeprefix("/").replace("/", ".")
         raise HiveError(
             "INVALID_PARAMS",
-            f"{method.name}: {where + ': ' if where else ''}{first['message']}",
+            f"{where + ': ' if where else ''}{first['message']}",
             details={"errors": errors},
         ) from None
 
 
 def _describe(exc: ValidationError, params: dict[str, Any]) -> list[dict[str, str]]:
-    # Neither the value nor the context is repeated: either may hold a secret.
-    found = exc.errors(include_url=False, include_context=False, include_input=False)
+    # The value is never repeated, and of the context only what the schema allows: the rest may hold a secret.
+    found = exc.errors(include_url=False, include_input=False)
     return [
         {
             "pointer": _pointer(error["loc"], params),
             "code": error["type"],
-            "message": error["msg"],
+            "message": _in_words(error["type"], error["msg"], error.get("ctx") or {}),
         }
         for error in found[:_MAX_ERRORS]
     ]
+
+
+_PATTERNS = {
+    NAME_PATTERN: "may only have the characters a-z 0-9 . _ - and begins with a letter or digit",
+    ENV_NAME_PATTERN: "may only have letters, digits and _ and does not begin with a digit",
+}
+_WORDS = {
+    "missing": "must be given",
+    "extra_forbidden": "is not known here",
+    "literal_error": "must be {expected}",
+    "greater_than": "must be more than {gt:.10g}",
+    "greater_than_equal": "must be at least {ge:.10g}",
+    "less_than": "must be less than {lt:.10g}",
+    "less_than_equal": "must be at most {le:.10g}",
+    "string_type": "must be a text",
+    "string_too_short": "must not be empty",
+    "string_too_long": "may have at most {max_length} characters",
+    "too_long": "may have at most {max_length} entries",
+    "too_short": "needs at least {min_length}",
+    "int_type": "must be a whole number",
+    "float_type": "must be a number",
+    "float_parsing": "must be a number",
+    "finite_number": "must be a finite number",
+    "int_from_float": "must be a whole number",
+    "bool_type": "must be true or false",
+    "list_type": "must be a list",
+    "dict_type": "must be an object",
+    "model_type": "must be an object",
+    "none_required": "must be null",
+}
+"""What is allowed, by the kind of pydantic's error; `{…}` are bounds of the schema."""
+
+
+def _in_words(kind: str, message: str, bounds: Mapping[str, Any]) -> str:
+    if kind == "string_pattern_mismatch":
+        return _PATTERNS.get(str(bounds.get("pattern")), f"must match {bounds.get('pattern')}")
+    if kind in _WORDS:
+        return _WORDS[kind].format_map(bounds)
+    return message.removeprefix("Value error, ")
 
 
 def _pointer(loc: tuple[int | str, ...], params: Any) -> str:

@@ -9,7 +9,7 @@ import pytest
 
 from hivectl.model.access import PERSON_SCOPES, Caller, Scope
 from hivectl.model.errors import HiveError
-from hivectl.protocol.methods import METHODS
+from hivectl.protocol.methods import METHODS, params_model
 from hivectl.server.dispatch import Dispatcher, parse_params
 
 ME = Caller(actor="user:me", scopes=PERSON_SCOPES, request="r_1")
@@ -89,6 +89,42 @@ def test_each_wrong_parameter_is_pointed_at(
         parse_params(METHODS[method], params)
     found = {error["pointer"] for error in caught.value.details["errors"]}
     assert pointers <= found
+
+
+@pytest.mark.parametrize(
+    ("method", "params", "message"),
+    [
+        ("project.create", {"path": "/x", "name": "Foo"}, "name: may only have the characters a-z 0-9 . _ - and begins with a letter or digit"),
+        ("project.create", {"path": "/x", "env": {"1": "x"}}, "env.1: may only have letters, digits and _ and does not begin with a digit"),
+        ("policy.add", {"action": "maybe", "tool": "Bash"}, "action: must be 'allow', 'deny' or 'ask'"),
+        ("policy.add", {"action": "deny", "tool": ""}, "tool: must not be empty"),
+        ("project.get", {}, "project: must be given"),
+        ("project.get", {"project": "web", "zz": 1}, "zz: is not known here"),
+        ("execution.list", {"limit": 0}, "limit: must be at least 1"),
+        ("execution.list", {"limit": "1"}, "limit: must be a whole number"),
+        ("execute", {"project": "w", "prompt": "p", "options": {"timeout_s": -1}}, "options.timeout_s: must be more than 0"),
+        ("log.prune", {}, "give older_than_s, keep_bytes or both"),
+    ],
+)  # fmt: skip
+def test_what_is_allowed_is_said_in_words(
+    method: str, params: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(HiveError) as caught:
+        parse_params(METHODS[method], params)
+    assert caught.value.message == message
+
+
+def test_no_wrong_parameter_is_told_in_the_words_of_a_library() -> None:
+    for method in METHODS.values():
+        for wrong in (None, -1, "", [], {}, "x" * 200_000, [None] * 2000):
+            names = params_model(method).model_fields
+            try:
+                parse_params(method, dict.fromkeys(names, wrong))
+            except HiveError as exc:
+                for error in exc.details["errors"]:
+                    assert not error["message"].startswith(("Input", "String", "Value", "List")), (
+                        error
+                    )
 
 
 def test_what_was_sent_is_not_repeated_in_the_error() -> None:
