@@ -174,13 +174,33 @@ async def ask_question(screen: Screen, approval: Mapping[str, Any]) -> dict[str,
             screen.note(
                 ("bold", f"  {number}. {reveal(str(option.get('label', '')))}"), ("dim", note)
             )
-        many = " (several: 1,3)" if question.get("multiSelect") else ""
+        answer = await _ask_choice(screen, options, may_many=question.get("multiSelect") is True)
+        if answer is None:
+            return None
+        answers[text] = answer
+    return {"decision": "allow", "answers": answers}
+
+
+async def _ask_choice(
+    screen: Screen, options: list[Mapping[str, Any]], *, may_many: bool
+) -> str | None:
+    """A choice or the person's own words; a number that is no choice only when they say so."""
+    many = " (several: 1,3)" if may_many else ""
+    while True:
         screen.prompt(f"  number{many} or your own words: " if options else "  your answer: ")
         typed = await read_line()
         if typed is None:
             return None
-        answers[text] = chosen(typed, options, may_many=bool(question.get("multiSelect")))
-    return {"decision": "allow", "answers": answers}
+        if not typed.strip():
+            continue
+        stray = stray_numbers(typed, options, may_many=may_many)
+        if stray:
+            screen.prompt(
+                f"  there is no choice {', '.join(stray)}; send it as your own words? [y/N] "
+            )
+            if (await read_line() or "").strip().lower() not in {"y", "yes"}:
+                continue
+        return chosen(typed, options, may_many=may_many)
 
 
 def questions_of(approval: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -189,6 +209,17 @@ def questions_of(approval: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     if isinstance(found, list) and found:
         return [item for item in found if isinstance(item, Mapping)]
     return [{"question": approval.get("summary") or approval.get("description") or ""}]
+
+
+def stray_numbers(typed: str, options: list[Mapping[str, Any]], *, may_many: bool) -> list[str]:
+    """Numbers that are no choice and no label, where there are choices."""
+    labels = {str(option.get("label", "")) for option in options}
+    parts = [part.strip() for part in typed.split(",")] if may_many else [typed.strip()]
+    return [
+        part
+        for part in parts
+        if options and part.isdigit() and not 1 <= int(part) <= len(options) and part not in labels
+    ]
 
 
 def chosen(typed: str, options: list[Mapping[str, Any]], *, may_many: bool) -> str:

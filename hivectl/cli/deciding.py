@@ -74,18 +74,36 @@ async def _answers(hive: Session, found: Mapping[str, Any], given: list[str]) ->
     texts = [str(question.get("question", "")) for question in questions]
     answers: dict[str, str] = {}
     for number, item in enumerate(given):
-        name, mark, value = item.partition("=")
-        if mark and name in texts:
-            answers[name] = value
+        name = next((text for text in texts if item.startswith(f"{text}=")), None)
+        if name is not None:
+            answers[name] = item[len(name) + 1 :]
         elif number < len(texts):
-            options = [o for o in questions[number].get("options") or [] if isinstance(o, Mapping)]
-            may_many = bool(questions[number].get("multiSelect"))
-            answers[texts[number]] = asking.chosen(item, options, may_many=may_many)
+            answers[texts[number]] = _answer(item, questions[number], texts)
         else:
             raise HiveError(
                 "INVALID_PARAMS", f"There are {len(texts)} questions, not {len(given)}."
             )
     return answers
+
+
+def _answer(item: str, question: Mapping[str, Any], texts: list[str]) -> str:
+    """A choice or words for one question. Raises HiveError INVALID_PARAMS for what looks mistaken."""
+    options = [o for o in question.get("options") or [] if isinstance(o, Mapping)]
+    may_many = bool(question.get("multiSelect"))
+    whole = f"{question.get('question')}={item}"
+    own_words = f"To send it as your own words: --answer {whole!r}."
+    if stray := asking.stray_numbers(item, options, may_many=may_many):
+        raise HiveError("INVALID_PARAMS", f"There is no choice {', '.join(stray)}.", hint=own_words)
+    answer = asking.chosen(item, options, may_many=may_many)
+    name, mark, _ = item.partition("=")
+    if mark and answer not in {str(option.get("label")) for option in options}:
+        asked = "; ".join(texts)
+        raise HiveError(
+            "INVALID_PARAMS",
+            f"There is no question {name!r}; asked: {asked}",
+            hint=own_words,
+        )
+    return answer
 
 
 def print_decided(hive: Session, done: list[Mapping[str, Any]]) -> None:

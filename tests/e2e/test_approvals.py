@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -238,6 +240,20 @@ def test_a_plan_waits_for_a_person(daemon: Daemon, decision: str) -> None:
     assert (plan["kind"], plan["tool"]) == ("question", "ExitPlanMode")
     assert plan["input"]["plan"] == "1. look 2. change"
     daemon.decide(plan, decision, **({"message": "not yet"} if decision == "deny" else {}))
+    assert daemon.wait(execution)["state"] == "completed"
+
+
+@pytest.mark.parametrize("decision", ["approve", "deny"])
+def test_a_plan_is_decided_by_command_like_a_permission(daemon: Daemon, decision: str) -> None:
+    execution = daemon.execute({"steps": [{"plan": "# Plan\n1. do it"}, {"text": "planned"}]})
+    plan = daemon.wait_approval(execution)
+    done = subprocess.run(
+        [sys.executable, "-m", "hivectl", decision, plan["id"]],
+        env=daemon.env, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    decided = daemon.call("approval.get", id=plan["id"])
+    assert decided["decision"] == ("allow" if decision == "approve" else "deny")
     assert daemon.wait(execution)["state"] == "completed"
 
 

@@ -235,6 +235,19 @@ def test_a_question_is_answered_by_number_label_or_words(hive, script, kit):
     assert asked(script, "approval.decide")["answers"] == {"Which sizes?": "none of them"}
 
 
+@pytest.mark.parametrize("answer", ["nonsense=foo", "7", "0"])
+def test_an_answer_that_looks_mistaken_is_refused(hive, script, kit, answer):
+    asked_one = kit.approval(kind="question", tool="AskUserQuestion", input=QUESTIONS)
+    script.daemon.answers["approval.get"] = lambda params: asked_one
+    script.daemon.answers["approval.decide"] = lambda params: kit.approval(decision="allow")
+    ran = hive("approve", "a_1", "--answer", answer)
+    assert ran.code == 2
+    assert f"Which colour?={answer}" in ran.err
+    assert all(name != "approval.decide" for name, _ in script.daemon.requests)
+    assert hive("approve", "a_1", "--answer", f"Which colour?={answer}").code == 0
+    assert asked(script, "approval.decide")["answers"] == {"Which colour?": answer}
+
+
 def test_a_question_without_an_answer_says_how_to_give_one(hive, script, kit):
     script.daemon.answers["approval.get"] = lambda params: kit.approval(
         kind="question", input=QUESTIONS

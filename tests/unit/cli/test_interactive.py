@@ -176,6 +176,25 @@ def test_a_question_is_answered_by_its_number(terminal, asking, kit):
     assert asking.daemon.wait_for("approval.decide")["answers"] == {"Which?": "Blue"}
 
 
+def test_a_number_that_is_no_choice_is_not_taken_for_words(terminal, asking, kit):
+    asking.approval = kit.approval(
+        kind="question",
+        tool="AskUserQuestion",
+        input={"questions": [{"question": "Which?", "options": [{"label": "A"}, {"label": "B"}]}]},
+    )
+    shell = terminal("exec", "web", "fix it")
+    shell.expect("own words: ")
+    shell.type("7\n")
+    shell.expect("there is no choice 7; send it as your own words? [y/N]")
+    shell.type("n\n")
+    shell.expect("own words: ")
+    shell.type("7\n")
+    shell.expect("[y/N]")
+    shell.type("y\n")
+    assert shell.end() == 0
+    assert asking.daemon.wait_for("approval.decide")["answers"] == {"Which?": "7"}
+
+
 def plan_of(kit):
     return kit.approval(
         kind="question", tool="ExitPlanMode", input={"plan": "# Plan\n1. look\n2. change"},
