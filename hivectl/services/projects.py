@@ -6,6 +6,7 @@ import asyncio
 import os
 import re
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,8 @@ class Projects:
     def __init__(self, house: House) -> None:
         """Over the rooms below."""
         self._h = house
+        self._changing = asyncio.Lock()
+        """Held from what is looked at (other paths, the old values) to what is stored because of it."""
 
     def bindings(self) -> dict[str, Handler]:
         """Method name to handler."""
@@ -61,32 +64,32 @@ class Projects:
         paths.check_name(name)
         defaults = _checked_defaults(p.defaults)
         validate_additions(p.env)
-        others = await self._others()
-        made = await self._provide(asked, p, others)
+        made = await self._provide(asked, p)
         try:
-            real = await self._check(asked, others)
-            found = os.stat(real)
-            report = await asyncio.to_thread(directory.vouch, Path(real)) if p.trust else None
-            now = self._h.clock.now_us()
-            project = Project(
-                id=make_id("p"), name=name, path=real, dev=found.st_dev, ino=found.st_ino,
-                trust_hash=report.hash if report else None, trust_broken=False, defaults=defaults, env=dict(p.env),
-                version=1, session=None, state=ProjectState.IDLE, error=None, executions=0, input_tokens=0, output_tokens=0,
-                cost_usd=0.0, created_us=now, activity_us=now,
-            )  # fmt: skip
-            limit = self._h.settings().number("projects.max")
-            await self._h.db.write(
-                lambda tx: table.insert(
-                    tx, project, limit=limit, actor=caller.actor, request=caller.request
+            async with self._changing:
+                real = await self._check(asked, await self._others())
+                found = os.stat(real)
+                report = await asyncio.to_thread(directory.vouch, Path(real)) if p.trust else None
+                now = self._h.clock.now_us()
+                project = Project(
+                    id=make_id("p"), name=name, path=real, dev=found.st_dev, ino=found.st_ino,
+                    trust_hash=report.hash if report else None, trust_broken=False, defaults=defaults, env=dict(p.env),
+                    version=1, session=None, state=ProjectState.IDLE, error=None, executions=0, input_tokens=0, output_tokens=0,
+                    cost_usd=0.0, created_us=now, activity_us=now,
+                )  # fmt: skip
+                limit = self._h.settings().number("projects.max")
+                await self._h.db.write(
+                    lambda tx: table.insert(
+                        tx, project, limit=limit, actor=caller.actor, request=caller.request
+                    )
                 )
-            )
         except BaseException:
             if made is not None:
                 await asyncio.to_thread(_remove_empty, made)
             raise
         return project_view(project, execution=None, pending=0)
 
-    async def _provide(self, asked: str, p: Any, others: dict[str, str]) -> Path | None:
+    async def _provide(self, asked: str, p: Any) -> Path | None:
         """Make or clone the directory where that was asked for; what was made anew."""
         if not (p.mkdir or p.repo) or await asyncio.to_thread(os.path.exists, asked):
             if p.repo:
@@ -96,12 +99,19 @@ class Projects:
                 )  # fmt: skip
             return None
         parent = await asyncio.to_thread(os.path.realpath, os.path.dirname(asked))
-        self._rule(os.path.join(parent, os.path.basename(asked)), others, exists=True)
+        place = os.path.join(parent, os.path.basename(asked))
+        self._rule(place, await self._others(), exists=True)
         path = Path(asked)
         if p.repo:
-            await _clone(p.repo, p.branch, path)
-        else:
+            await _clone(p.repo, p.branch, path, self._h.settings().environment)
+            return path
+        try:
             await asyncio.to_thread(path.mkdir, mode=0o755, parents=True)
+        except OSError as exc:
+            raise HiveError(
+                "INVALID_PATH", f"{asked} cannot be made: {exc.strerror}.",
+                hint="Make it yourself, or give another place.", details={"reason": "no_access", "path": asked},
+            ) from exc  # fmt: skip
         return path
 
     def _expand(self, path: str) -> str:
@@ -222,6 +232,11 @@ class Projects:
 
     async def update(self, caller: Caller, p: Any) -> dict[str, Any]:
         """Change what was given; the rest stays."""
+        async with self._changing:
+            changed = await self._change(caller, p)
+        return await self._view(changed)
+
+    async def _change(self, caller: Caller, p: Any) -> Project:
         project = await self.find(p.project)
         changes: dict[str, Any] = {}
         if p.name is not None:
@@ -238,7 +253,7 @@ class Projects:
             env = {k: v for k, v in {**project.env, **p.env}.items() if v is not None}
             validate_additions(env)
             changes["env"] = env
-        changed = await self._h.db.write(
+        return await self._h.db.write(
             lambda tx: table.update(
                 tx,
                 project.id,
@@ -248,7 +263,6 @@ class Projects:
                 request=caller.request,
             )
         )
-        return await self._view(changed)
 
     async def _moved(self, project: Project, path: str) -> dict[str, Any]:
         real = await self._check(self._expand(path), await self._others(project.id))
@@ -320,7 +334,7 @@ def _checked_defaults(defaults: Any) -> dict[str, Any]:
     return given
 
 
-async def _clone(repo: str, branch: str | None, path: Path) -> None:
+async def _clone(repo: str, branch: str | None, path: Path, given: Mapping[str, str]) -> None:
     """Clone, bounded in time, without prompts, hooks or ext:: transports."""
     if not _REPO.fullmatch(repo) or repo.startswith("-") or (branch or "").startswith("-"):
         raise HiveError(
@@ -351,7 +365,7 @@ async def _clone(repo: str, branch: str | None, path: Path) -> None:
         "NO_PROXY",
         "SSL_CERT_FILE",
     )
-    env = {name: value for name, value in config.load().environment.items() if name in keep}
+    env = {name: value for name, value in given.items() if name in keep}
     env |= {
         "GIT_TERMINAL_PROMPT": "0",
         "GIT_ALLOW_PROTOCOL": "https:ssh:git:file",
@@ -367,11 +381,16 @@ async def _clone(repo: str, branch: str | None, path: Path) -> None:
     try:
         async with asyncio.timeout(CLONE_LIMIT_S):
             _, err = await child.communicate()
-    except BaseException:
+    except BaseException as exc:
         if child.returncode is None:
             child.kill()
             await child.wait()
         await asyncio.to_thread(shutil.rmtree, path, ignore_errors=True)
+        if isinstance(exc, TimeoutError):
+            raise HiveError(
+                "INVALID_PATH", f"git took longer than {CLONE_LIMIT_S:.0f} s to clone it.",
+                hint="Clone it yourself, then register the directory.", details={"reason": "clone_failed"},
+            ) from None  # fmt: skip
         raise
     if child.returncode != 0:
         await asyncio.to_thread(shutil.rmtree, path, ignore_errors=True)

@@ -1,0 +1,73 @@
+"""The services over an engine on a machine in memory."""
+
+from contextlib import asynccontextmanager
+
+import pytest
+
+from hivectl import config
+from hivectl.kit.clock import SystemClock
+from hivectl.model.access import Caller, Scope
+from hivectl.protocol.methods import METHODS, params_model
+from hivectl.services.executions import Executions
+from hivectl.services.house import House
+from hivectl.services.messages import Messages
+from hivectl.services.people import People
+from hivectl.services.projects import Projects
+from hivectl.testing.processes import FakeMachine
+from tests.unit.engine.test_runner import Farm, plain
+
+CALLER = Caller(actor="user:t", scopes=frozenset(Scope), peer="unix", request="r_1")
+
+
+class Desk:
+    """Calls methods as the server does: parameters checked, the bound handler awaited."""
+
+    def __init__(self, farm, path):
+        self.farm, self.path = farm, path
+        settings = config.load(
+            env={
+                "HOME": str(path),
+                "HIVECTL_HOME": str(path / "h"),
+                "PATH": "/usr/bin:/bin",
+            }
+        )
+        world = farm.engine.world
+        house = House(
+            settings=lambda: settings, clock=SystemClock(), db=farm.db, journal=farm.journal, publisher=world.publisher,
+            engine=farm.engine,
+        )  # fmt: skip
+        projects = Projects(house)
+        self.bindings = {}
+        for service in (
+            projects,
+            Executions(house, projects),
+            People(house, projects),
+            Messages(house, projects),
+        ):
+            self.bindings |= service.bindings()
+
+    async def call(self, method, **given):
+        checked = params_model(METHODS[method]).model_validate(given)
+        return await self.bindings[method](CALLER, checked)
+
+    async def pages(self, method, **given):
+        """All pages of a list, each."""
+        found, cursor = [], None
+        for _ in range(1000):
+            page = await self.call(method, cursor=cursor, **given)
+            found.append(page["items"])
+            cursor = page["next_cursor"]
+            if cursor is None:
+                return found
+        raise AssertionError("the pages never end")
+
+
+@pytest.fixture
+def desk(tmp_path):
+    @asynccontextmanager
+    async def opened(script=plain):
+        farm = Farm(tmp_path, FakeMachine(script))
+        async with farm.open():
+            yield Desk(farm, tmp_path)
+
+    return opened
