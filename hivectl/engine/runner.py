@@ -181,6 +181,7 @@ class Runner:
         self._out = log.source_end(self.process, "o")
         self._err = log.source_end(self.process, "e")
         self._saw_output = self._out > 0
+        await self._forget_ended_sources(log)
         if self._is_adopting:
             self._handle = await self._adopt()
             if self._handle is None and self._execution.state is not ExecutionState.STARTING:
@@ -201,6 +202,14 @@ class Runner:
         ended = await self._follow()
         failpoint.hit("exit_seen")
         await self._finish(ended)
+
+    async def _forget_ended_sources(self, log: StreamLog) -> None:
+        """After a restart the log carries offsets of processes that ended since its last snapshot."""
+        if log.source_processes() <= {self.process}:
+            return
+        live = await self._commit(lambda tx: work.of_project(tx, self._execution.project))
+        for ended in log.source_processes() - {execution.process for execution in live}:
+            log.forget_source(ended)
 
     async def _adopt(self) -> Handle | None:
         """Find the process again, however long its shim does not answer: it may be frozen, or of another

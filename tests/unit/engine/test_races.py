@@ -212,3 +212,20 @@ async def test_the_position_of_an_acceptance_is_that_of_its_own_events(tmp_path)
         assert (await farm.engine.submit(wish)).is_replayed
         await farm.ended(accepted.execution.id)
         assert not farm.engine._accepted
+
+
+async def test_a_log_does_not_carry_processes_that_ended_before_a_restart(tmp_path):
+    farm = Farm(tmp_path, FakeMachine(plain))
+    for _ in range(3):
+        async with farm.open():
+            known = await farm.db.all("SELECT id FROM projects")
+            id_ = known[0]["id"] if known else (await farm.project()).id
+            found = await farm.db.write(lambda tx, i=id_: projects.find(tx, i))
+            await farm.ended((await farm.submit(found)).id)
+            log = farm.journal.open(found.stream)
+            log._needs_snapshot = False
+            log._is_marked_closed = True  # the daemon died: its last snapshot is an old one
+            async with asyncio.timeout(20):
+                while farm.engine.runners:
+                    await asyncio.sleep(0.01)
+            assert not log.source_processes()
