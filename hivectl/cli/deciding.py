@@ -106,8 +106,10 @@ def _answer(item: str, question: Mapping[str, Any], texts: list[str]) -> str:
     return answer
 
 
-def print_decided(hive: Session, done: list[Mapping[str, Any]]) -> None:
-    """What was decided."""
+def print_decided(
+    hive: Session, done: list[Mapping[str, Any]], *, has_interrupted: bool = False
+) -> None:
+    """What was decided, and what Claude hears instead of what it wanted."""
     match hive.options.output:
         case "json" | "yaml":
             hive.print_document(done[0] if len(done) == 1 else {"items": done})
@@ -117,4 +119,7 @@ def print_decided(hive: Session, done: list[Mapping[str, Any]]) -> None:
             for item in done:
                 word = "allowed" if item["decision"] == "allow" else "denied"
                 what = one_line(f"{item['tool']}  {views.what(item)}").strip()
-                hive.screen.result(f"{word}  {item['id']}  {what}")
+                end = f"; {item['execution']} was told to stop" if has_interrupted else ""
+                hive.screen.result(f"{word}  {item['id']}  {what}{end}")
+                for text in views.instead(item):
+                    hive.screen.result(f"  {one_line(text)}")

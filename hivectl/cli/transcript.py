@@ -89,7 +89,8 @@ class Transcript:
             case "approval.requested":
                 return [_asked(data)]
             case "approval.decided":
-                return [_decided(data)]
+                said = [line(("", f"    {text}"), is_single=True) for text in views.instead(data)]
+                return [_decided(data), *said]
             case "usage_limit.hit":
                 return [line(("warn", "usage limit"), ("", _until(data)))]
             case "system.notice":

@@ -93,6 +93,29 @@ def what(approval: Item) -> str:
     return text.removeprefix(f"{approval['tool']}: ")
 
 
+def decided(approval: Item) -> str:
+    """How an approval ended: allowed or denied, and by whom."""
+    if approval["state"] == "pending":
+        return "waits"
+    if not approval.get("decision"):
+        return str(approval["state"])
+    word = "allowed" if approval["decision"] == "allow" else "denied"
+    changed = ", changed" if approval.get("changed_input") else ""
+    return f"{word}{changed} by {approval.get('decided_by') or 'somebody'}"
+
+
+def instead(approval: Item) -> list[str]:
+    """What was answered, or allowed instead of what Claude wanted; empty where nothing was said."""
+    lines = [f"{question} {answer}" for question, answer in (approval.get("answers") or {}).items()]
+    before = approval.get("input") or {}
+    changed = approval.get("changed_input") or {}
+    lines += [
+        f"changed {name}: {value}" for name, value in changed.items() if before.get(name) != value
+    ]
+    lines += [f"without {name}" for name in before if changed and name not in changed]
+    return lines
+
+
 def _lasted(item: Item, now_s: float) -> str:
     if item.get("ended_at"):
         return span(item["duration_ms"] / 1000)
@@ -161,6 +184,13 @@ APPROVALS_WIDE: Columns = (
     *APPROVALS[:5],
     ("EXECUTION", lambda x, _: x["execution"]),
     ("STATE", lambda x, _: x["state"]),
+    ("DECIDED", lambda x, _: decided(x)),
+    APPROVALS[5],
+)
+APPROVALS_ALL: Columns = (
+    *APPROVALS[:3],
+    APPROVALS[4],
+    ("DECIDED", lambda x, _: decided(x)),
     APPROVALS[5],
 )
 POLICIES: Columns = (
@@ -183,6 +213,7 @@ TABLES: dict[str, tuple[Columns, Columns, str]] = {
     "project": (PROJECTS, PROJECTS_WIDE, "name"),
     "session": (SESSIONS, SESSIONS_WIDE, "session"),
     "approval": (APPROVALS, APPROVALS_WIDE, "id"),
+    "any approval": (APPROVALS_ALL, APPROVALS_WIDE, "id"),
     "policy": (POLICIES, POLICIES_WIDE, "id"),
 }
 """Per noun: the columns of table and wide, and the field `-o name` prints."""

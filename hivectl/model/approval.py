@@ -50,6 +50,25 @@ class Approval:
         """One line for people: the command, the file, the question."""
         return summarise(self.tool, self.input)
 
+    @property
+    def answers(self) -> dict[str, str] | None:
+        """The answers to Claude's questions, by question; None where none were given."""
+        found = self._heard.get("answers")
+        return found if isinstance(found, dict) and "answers" not in self.input else None
+
+    @property
+    def changed_input(self) -> dict[str, Any] | None:
+        """What was allowed instead of what Claude wanted; None where it was allowed as it was."""
+        heard = self._heard
+        is_changed = bool(heard) and heard != self.input and self.answers is None
+        return heard if is_changed else None
+
+    @property
+    def _heard(self) -> dict[str, Any]:
+        answer = self.answer or {}
+        found = answer.get("input") if answer.get("allow") else None
+        return found if isinstance(found, dict) else {}
+
 
 _TELLING = (
     "command",

@@ -294,6 +294,10 @@ class Approval(TypedDict):
     decision: str | None
     decided_by: str | None
     message: str
+    changed_input: dict[str, Any] | None
+    """What was allowed instead of `input`."""
+    answers: dict[str, str] | None
+    """Answers to Claude's questions, by question."""
     created_at: str
     decided_at: str | None
 

@@ -137,6 +137,8 @@ def approval_view(approval: Approval, *, project_name: str, session: str | None)
         "decision": approval.decision,
         "decided_by": approval.decided_by,
         "message": approval.message,
+        "changed_input": approval.changed_input,
+        "answers": approval.answers,
         "created_at": format_us(approval.created_us),
         "decided_at": time_or_none(approval.decided_us),
     }

@@ -58,6 +58,8 @@ def describe(approval: Approval) -> dict[str, Any]:
         "decision": approval.decision,
         "decided_by": approval.decided_by,
         "message": approval.message,
+        "changed_input": approval.changed_input,
+        "answers": approval.answers,
         "created_at": format_us(approval.created_us),
         "decided_at": format_us(approval.decided_us) if approval.decided_us else None,
     }

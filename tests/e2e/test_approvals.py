@@ -52,8 +52,11 @@ def test_an_allowed_call_is_made(daemon: Daemon) -> None:
 def test_a_changed_input_is_what_happens(daemon: Daemon) -> None:
     execution, approval = _ask(daemon)
     changed = {**approval["input"], "content": "changed\n"}
-    daemon.decide(approval, input=changed)
+    decided = daemon.decide(approval, input=changed)
+    assert (decided["input"], decided["changed_input"]) == (approval["input"], changed)
     assert daemon.wait(execution)["state"] == "completed"
+    told = history.read(daemon, project="web").of_type("approval.decided")
+    assert told[-1]["data"]["changed_input"] == changed
     assert _path(daemon, "made.txt").read_text() == "changed\n"
 
 
@@ -208,7 +211,9 @@ def test_a_question_is_answered_in_the_users_words(daemon: Daemon) -> None:
     assert "Which size?" in str(caught.value)
     with pytest.raises(RpcError):
         daemon.decide(question)
-    daemon.decide(question, answers={"Which colour?": "Blue", "Which size?": "something else"})
+    answers = {"Which colour?": "Blue", "Which size?": "something else"}
+    decided = daemon.decide(question, answers=answers)
+    assert (decided["answers"], decided["changed_input"]) == (answers, None)
     ended = daemon.wait(execution)
     assert ended["result"] == "thanks"
     told = history.read(daemon, project="web").check()

@@ -43,7 +43,10 @@ def inbox(
     async def work(client: Client) -> Any:
         return await all_pages(client, "approval.list", **params)
 
-    hive.print_items("approval", hive.run(work), empty="nothing waits for you")
+    noun, empty = "approval", "nothing waits for you"
+    if everything:
+        noun, empty = "any approval", "Claude asked for nothing yet"
+    hive.print_items(noun, hive.run(work), empty=empty)
 
 
 def approve(
@@ -97,4 +100,4 @@ def deny(
             done.append(await deciding.decide(client, found, decision))
         return done
 
-    deciding.print_decided(hive, hive.run(work))
+    deciding.print_decided(hive, hive.run(work), has_interrupted=interrupt)

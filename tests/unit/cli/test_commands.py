@@ -190,6 +190,47 @@ def test_approve_with_other_input(hive, script, kit, tmp_path, monkeypatch):
     assert asked(script, "approval.decide")["input"] == {"command": "rm -rf dist"}
 
 
+def test_what_was_changed_or_answered_is_told(hive, script, kit):
+    changed = kit.approval(
+        state="decided", decision="allow", decided_by="user:me", changed_input={"command": "ls"}
+    )
+    script.daemon.answers["approval.decide"] = lambda params: changed
+    shown = hive("approve", "a_1", "--input", '{"command": "ls"}').out.splitlines()
+    assert shown == ["allowed  a_1  Bash rm -rf build", "  changed command: ls"]
+    answered = kit.approval(
+        id="a_2", state="decided", decision="allow", decided_by="user:me",
+        answers={"Which colour?": "Blue"},
+    )  # fmt: skip
+    for item in (changed, answered):
+        script.daemon.publish(
+            "project:p_1", "approval.decided", item, project="p_1", execution="x_1"
+        )
+    assert hive("logs", "x_1").out.splitlines() == [
+        "  allowed by user:me", "    changed command: ls",
+        "  allowed by user:me", "    Which colour? Blue",
+    ]  # fmt: skip
+
+
+def test_the_whole_inbox_says_who_decided_what(hive, script, kit):
+    items = [
+        kit.approval(state="decided", decision="deny", decided_by="user:me"),
+        kit.approval(id="a_2", state="decided", decision="allow", decided_by="policy:po_1"),
+        kit.approval(id="a_3", state="withdrawn"),
+        kit.approval(id="a_4"),
+    ]
+    script.daemon.answers["approval.list"] = lambda params: {"items": items, "next_cursor": None}
+    for words in (("inbox", "-a"), ("inbox", "-a", "-o", "wide")):
+        shown = hive(*words).out
+        for text in (
+            "DECIDED",
+            "denied by user:me",
+            "allowed by policy:po_1",
+            "withdrawn",
+            "waits",
+        ):
+            assert text in shown
+
+
 @pytest.mark.parametrize("text", ["{", "[]", "3"])
 def test_input_that_is_no_object_is_refused(hive, script, text):
     ran = hive("approve", "a_1", "--input", text)
@@ -200,7 +241,7 @@ def test_input_that_is_no_object_is_refused(hive, script, text):
 def test_deny_tells_why(hive, script, kit):
     script.daemon.answers["approval.decide"] = lambda params: kit.approval(decision="deny")
     ran = hive("deny", "a_1", "-m", "not now", "--interrupt")
-    assert ran.out.startswith("denied  a_1")
+    assert ran.out == "denied  a_1  Bash rm -rf build; x_1 was told to stop\n"
     assert asked(script, "approval.decide") == {
         "id": "a_1", "version": 1, "decision": "deny", "message": "not now", "interrupt": True, "remember": False,
     }  # fmt: skip
