@@ -137,6 +137,14 @@ async def execution(session: Session, client: Client, word: str | None) -> dict[
     )
 
 
+async def execution_id(session: Session, client: Client, word: str) -> str:
+    """An id as it is; of a project's name, the id of its live or newest execution."""
+    if is_execution(word):
+        return word
+    found: str = (await execution(session, client, word))["execution"]
+    return found
+
+
 def duration(text: str | None, option: str) -> float | None:
     """Seconds of an option's value such as 90s or 1h30m. Raises HiveError INVALID_PARAMS."""
     if text is None:

@@ -13,11 +13,15 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+has_lost_kill = False
+"""Whether a kill was sent here, and the connection broke before its answer."""
 _NAMES = frozenset({"ps", "health", "kill", "exec"})
 
 
 def run(arguments: list[str]) -> int | None:
     """The exit code, or None when this is not for here (and nothing was done)."""
+    global has_lost_kill  # noqa: PLW0603  what the full CLI must know, in the same process
+    has_lost_kill = False
     if not arguments or arguments[0] not in _NAMES:
         return None
     request = _parse(arguments[0], arguments[1:])
@@ -32,6 +36,9 @@ def run(arguments: list[str]) -> int | None:
     except thin.Refused as refused:
         return _report(refused.args[0], request)
     except (OSError, ConnectionError) as exc:
+        if request["method"] == "kill":
+            has_lost_kill = True
+            return None  # the full CLI asks again when the daemon is back: a kill is safe to repeat
         return _report_lost(exc, request)
     _print(request, result)
     return _exit_code(request["method"], result)
@@ -134,7 +141,8 @@ def _print(request: dict[str, Any], result: Any) -> None:
         text = result["status"] if output == "name" else views.health(result, width=_width())
     elif method == "kill":
         names = [item["execution"] for item in result["executions"]]
-        text = "\n".join(names) if output == "name" else views.killed(result)
+        mode = request["params"]["mode"]
+        text = "\n".join(names) if output == "name" else views.killed(result, mode)
     elif output == "name":
         text = views.names("execution", result["items"])
     elif not result["items"]:
@@ -150,7 +158,9 @@ def _print(request: dict[str, Any], result: Any) -> None:
 
 def _exit_code(method: str, result: Any) -> int:
     if method == "kill":
-        return 1 if result["survivors"] else 0
+        from hivectl.cli import views
+
+        return 1 if result["survivors"] else 6 if views.unstopped(result) else 0
     return 1 if method == "health" and result["status"] == "failing" else 0
 
 

@@ -284,12 +284,20 @@ def _flat(name: str, values: Item) -> list[tuple[str, object]]:
     ]
 
 
-def killed(result: Item) -> str:
-    """What died, one execution a line."""
+def unstopped(result: Item) -> bool:
+    """Whether something goes on that was to be stopped."""
+    return any(item["state"] in UNFINISHED for item in result["executions"])
+
+
+def killed(result: Item, mode: str = "terminate") -> str:
+    """What died, one execution a line; what did not, with what ends it."""
     lines = []
     for item in result["executions"]:
         swept = item.get("swept")
         extra = f", {swept} further processes ended" if swept else ""
+        if item["state"] in UNFINISHED:
+            force = "" if mode == "interrupt" else " --force"
+            extra += f": it did not stop; end it with: hivectl kill{force} {item['execution']}"
         lines.append(f"{item['execution']}  {item['project_name']}  {state(item)}{extra}")
     if result.get("survivors"):
         lines.append(f"{result['survivors']} processes could not be ended")

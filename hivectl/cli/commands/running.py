@@ -120,10 +120,10 @@ def kill(
 ) -> None:  # fmt: skip
     """Stop executions and say what died.
 
-    Returns when every process of theirs is gone.
+    Returns when every process of theirs is gone; what did not stop is named, with exit code 6.
     """
-    from hivectl.cli import choosing, views
-    from hivectl.model.errors import HiveError
+    from hivectl.cli import stopping, views
+    from hivectl.model.errors import ExitCode, HiveError
 
     hive: Session = ctx.obj
     if force and interrupt:
@@ -133,8 +133,7 @@ def kill(
     async def work(client: Client) -> dict[str, Any]:
         executions, survivors = [], 0
         for target in targets:
-            key = "execution" if choosing.is_execution(target) else "project"
-            done = await client.call("kill", **{key: target}, mode=mode, reason=reason)
+            done = await stopping.stop(hive, client, target, mode=mode, reason=reason)
             executions += done["executions"]
             survivors += done["survivors"]
         return {"executions": executions, "survivors": survivors}
@@ -145,13 +144,15 @@ def kill(
     elif hive.options.output in {"json", "yaml"}:
         hive.print_document(done)
     else:
-        hive.screen.result(views.killed(done))
-    raise typer.Exit(1 if done["survivors"] else 0)
+        hive.screen.result(views.killed(done, mode))
+    if done["survivors"]:
+        raise typer.Exit(ExitCode.FAILED)
+    raise typer.Exit(ExitCode.CONFLICT if views.unstopped(done) else ExitCode.OK)
 
 
 def wait(
     ctx: typer.Context,
-    executions: Annotated[list[str], typer.Argument(metavar="EXECUTION...", help="Ids of executions (x_…) or work orders (o_…, whose retries are followed).", autocompletion=completing.executions)],
+    executions: Annotated[list[str], typer.Argument(metavar="EXECUTION|PROJECT...", help="Ids of executions (x_…) or work orders (o_…, whose retries are followed), or projects: what they execute, else executed last.", autocompletion=completing.executions)],
     timeout: Annotated[str | None, typer.Option("--timeout", metavar="DURATION", help="Give up waiting after this time (exit 7); the executions go on.")] = None,
     no_wait_approval: Annotated[bool, typer.Option("--no-wait-approval", help="Also return when a person must answer (exit 8).")] = False,
 ) -> None:  # fmt: skip
@@ -165,8 +166,9 @@ def wait(
     limit_s = choosing.duration(timeout, "--timeout")
 
     async def work(client: Client) -> int:
+        names = [await choosing.execution_id(hive, client, word) for word in executions]
         return await executing.wait(
-            hive, client, executions, limit_s=limit_s, or_waiting=no_wait_approval
+            hive, client, names, limit_s=limit_s, or_waiting=no_wait_approval
         )
 
     raise typer.Exit(hive.run(work))
@@ -180,7 +182,8 @@ def attach(
 ) -> None:  # fmt: skip
     """Come back to an execution.
 
-    Shows it from its beginning and goes on live.
+    Shows it from its beginning and goes on live, up to its end. Ctrl-C detaches, twice within two seconds
+    cancels. Without a terminal only the final text is printed.
     """
     from hivectl.cli import choosing, executing
 

@@ -138,6 +138,25 @@ def test_kill_says_what_died(hive, script, kit, words, mode):
     assert asked(script, "kill") == {"execution": "x_1", "mode": mode, "reason": "enough"}
 
 
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [(("--interrupt",), "hivectl kill x_1"), ((), "hivectl kill --force x_1")],
+)
+def test_what_did_not_stop_is_named_with_what_ends_it(hive, script, kit, words, hint):
+    deaf = kit.execution(state="running")
+    script.daemon.answers["kill"] = lambda params: {"executions": [deaf], "survivors": 0}
+    ran = hive("kill", "x_1", *words)
+    assert ran.code == 6
+    assert ran.out == f"x_1  web  running: it did not stop; end it with: {hint}\n"
+    assert hive("kill", "x_1", "--json", *words).code == 6
+
+
+def test_wait_takes_a_project(hive, script, kit):
+    script.daemon.answers["execution.wait"] = lambda params: kit.execution(state="completed")
+    assert hive("wait", "web").code == 0
+    assert asked(script, "execution.wait")["execution"] == "x_1"
+
+
 def test_kill_takes_a_project_and_several(hive, script, kit):
     script.daemon.answers["kill"] = lambda params: {"executions": [], "survivors": 0}
     ran = hive("kill", "web", "x_2")

@@ -3,6 +3,7 @@ import json
 import pytest
 
 from hivectl.cli import hot
+from hivectl.model.errors import HiveError
 
 
 @pytest.mark.parametrize(
@@ -53,16 +54,41 @@ def test_an_error_looks_like_any_other(hive, script, monkeypatch):
     assert json.loads(ran.err)["error"]["code"] == "QUEUE_FULL"
 
 
-def test_a_connection_that_breaks_midway_is_told_and_not_repeated(hive, script):
+def test_a_prompt_whose_answer_is_lost_is_told_and_not_repeated(hive, script):
     def broken(params):
         for connection in list(script.daemon._connections):
             connection.writer.transport.abort()
 
-    script.daemon.answers["kill"] = broken
-    ran = hive("kill", "x_1")
+    script.daemon.answers["execute"] = broken
+    ran = hive("exec", "-d", "web", "hi")
     assert ran.code == 3
     assert "did not come" in ran.err
-    assert sum(name == "kill" for name, _ in script.daemon.requests) == 1
+    assert sum(name == "execute" for name, _ in script.daemon.requests) == 1
+
+
+@pytest.mark.parametrize("target", ["x_1", "web"])
+@pytest.mark.parametrize("has_ended", [False, True])
+@pytest.mark.parametrize("lost", [1, 2])
+def test_a_kill_survives_the_death_of_the_daemon(hive, script, kit, target, has_ended, lost):
+    """`lost`: the answer of the quick path alone, or that of the full one too."""
+    asked = []
+
+    def kill(params):
+        asked.append(params)
+        if len(asked) <= lost:
+            for connection in list(script.daemon._connections):
+                connection.writer.transport.abort()
+            return None
+        script.state = kit.execution(state="cancelled", cause="killed")
+        if has_ended:
+            raise HiveError("PROCESS_NOT_FOUND", "x_1 has ended already.")
+        return {"executions": [script.state], "survivors": 0}
+
+    script.daemon.answers["kill"] = kill
+    ran = hive("kill", target)
+    assert (ran.code, ran.out) == (0, "x_1  web  cancelled\n")
+    assert ran.err.count("the daemon is gone") == 1
+    assert lost == 1 or asked[-1]["execution"] == "x_1"
 
 
 def test_an_unknown_project_gets_its_did_you_mean(hive, script):
