@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import MutableMapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hivectl import config
 from hivectl.cli import table
+from hivectl.cli.failure import closest
 from hivectl.cli.session import Session
 from hivectl.kit.files import ensure_private_dir, write_atomic
+from hivectl.logic.environment import validate_additions
 from hivectl.model.errors import HiveError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
 
 def entries(settings: config.Settings) -> list[dict[str, Any]]:
@@ -36,7 +40,7 @@ def show(hive: Session, key: str | None, *, has_origin: bool) -> None:
     if key is not None:
         items = [item for item in items if item["key"] == key]
         if not items:
-            config.parse_value(key, None, "the command line")
+            raise _unknown(key)
     match hive.options.output:
         case "json" | "yaml":
             document: Any = {"items": items, "file": str(hive.settings.places.config_file)}
@@ -81,9 +85,14 @@ def write(hive: Session, key: str, text: str) -> None:
     from tomlkit.exceptions import TOMLKitError
 
     file = hive.settings.places.config_file
-    setting = config.BY_KEY.get(key)
-    raw: Any = _table_of(text) if setting is not None and setting.kind == "table" else text
-    value = config.parse_value(key, raw, "the command line")
+    table_key, entry = _entry_of(key)
+    setting = config.BY_KEY.get(table_key or key)
+    if setting is None:
+        raise _unknown(key)
+    raw: Any = _table_of(text) if setting.kind == "table" and not entry else text
+    if entry:
+        validate_additions({entry: text}, field=table_key)
+    value = text if entry else config.parse_value(key, raw, "the command line")
     try:
         document = (
             tomlkit.parse(file.read_text(encoding="utf-8")) if file.exists() else tomlkit.document()
@@ -94,11 +103,11 @@ def write(hive: Session, key: str, text: str) -> None:
         raise HiveError(
             "CONFIG_INVALID", f"{file} cannot be read: {exc}", hint="Mend it by hand first."
         ) from exc
-    section, name = key.split(".", 1)
-    if section not in document:
-        document[section] = tomlkit.table()
-    place: Any = document[section]
-    if name in place:
+    *sections, name = (*table_key.split("."), entry) if entry else key.split(".", 1)
+    place = _section(document, sections, file)
+    if entry and not value:
+        place.pop(name, None)
+    elif name in place:
         # Assigning to the item keeps the comment that stands behind it.
         comment = place.item(name).trivia if hasattr(place, "item") else None
         new = tomlkit.item(_as_toml(value, text))
@@ -108,7 +117,41 @@ def write(hive: Session, key: str, text: str) -> None:
     else:
         place[name] = _as_toml(value, text)
     _write_file(hive, tomlkit.dumps(document))
-    _tell(hive, key, value)
+    _tell(hive, key, value, text)
+
+
+def _section(document: Any, names: Sequence[str], file: Path) -> Any:
+    """The table of these names in the document, made where it is missing."""
+    import tomlkit
+
+    place: Any = document
+    for section in names:
+        if section not in place:
+            place[section] = tomlkit.table()
+        place = place[section]
+        if not isinstance(place, MutableMapping):
+            raise HiveError(
+                "CONFIG_INVALID",
+                f"{section} in {file} is no section.",
+                hint=f"Remove the line that begins `{section} =`.",
+            )
+    return place
+
+
+def _unknown(key: str) -> HiveError:
+    hint = f"{closest(key, config.BY_KEY)} `hivectl config show` lists the settings.".strip()
+    return HiveError(
+        "CONFIG_INVALID", f"There is no setting {key!r}.", hint=hint, details={"key": key}
+    )
+
+
+def _entry_of(key: str) -> tuple[str, str]:
+    """`claude.env.FOO` is the entry FOO of the table claude.env; ("", "") for what is no entry."""
+    for setting in config.SETTINGS:
+        if setting.kind == "table" and key.startswith(f"{setting.key}."):
+            name = key.removeprefix(f"{setting.key}.")
+            return setting.key, name
+    return "", ""
 
 
 def _as_toml(value: Any, text: str) -> Any:
@@ -118,6 +161,13 @@ def _as_toml(value: Any, text: str) -> Any:
             return int(text)
         return text
     return value
+
+
+def _echo(setting: config.Setting, value: Any, text: str) -> str:
+    """As it was typed, and what that means."""
+    unit = {"duration": " s", "size": " bytes"}.get(setting.kind, "")
+    meant = _text(value)
+    return f"{text}, that is {meant}{unit}" if unit and text != meant else meant or '""'
 
 
 def _table_of(text: str) -> dict[str, str]:
@@ -135,15 +185,17 @@ def _write_file(hive: Session, text: str) -> None:
         raise HiveError("CONFIG_INVALID", f"{file} cannot be written: {exc.strerror}") from exc
 
 
-def _tell(hive: Session, key: str, value: Any) -> None:
+def _tell(hive: Session, key: str, value: Any, text: str) -> None:
     file = str(hive.settings.places.config_file)
     document: Mapping[str, Any] = {"key": key, "value": value, "origin": file}
     if hive.options.output in {"json", "yaml"}:
         hive.print_document(document)
         return
-    hive.screen.result(f"{key} = {_text(value)}  ({file})")
+    setting = config.BY_KEY[_entry_of(key)[0] or key]
+    hive.screen.result(f"{key} = {_echo(setting, value, text)}  ({file})")
     now = config.survey()
-    if now.origins[key] != file:
-        hive.screen.note(("warn", "note: "), ("", f"{now.origins[key]} still wins over the file"))
-    if not config.BY_KEY[key].reloads and not key.startswith("client."):
+    if now.origins[setting.key] not in {file, "default"}:
+        origin = now.origins[setting.key]
+        hive.screen.note(("warn", "note: "), ("", f"{origin} still wins over the file"))
+    if not setting.reloads and not key.startswith("client."):
         hive.screen.note(("dim", "a running daemon takes it up at its next start"))

@@ -86,3 +86,60 @@ def test_set_says_when_the_environment_still_wins(hive, daemon, monkeypatch):
 
 def test_path(hive, daemon, tmp_path):
     assert hive("config", "path").out.strip() == str(tmp_path / "config.toml")
+
+
+@pytest.mark.parametrize(
+    "before", ["", "[claude]\nbin = 'mock' # ours\n", "[claude.env]\nA = 'b' # ours\n", "[claude]\nenv = {A = 'b'} # ours\n"]
+)  # fmt: skip
+def test_an_entry_of_a_table_is_set_and_removed(hive, daemon, tmp_path, before):
+    file = tmp_path / "config.toml"
+    file.write_text(before)
+    old = config.load()["claude.env"]
+    ran = hive("config", "set", "claude.env.FOO", "bar=1")
+    assert ran.code == 0, ran.err
+    assert ran.out.startswith("claude.env.FOO = bar=1  (")
+    assert config.load()["claude.env"] == {**old, "FOO": "bar=1"}
+    assert hive("config", "set", "claude.env.FOO", "").code == 0
+    assert config.load()["claude.env"] == old
+    assert ("# ours" in file.read_text()) == bool(before)
+
+
+@pytest.mark.parametrize("name", ["1X", "HIVECTL_HOME", "A-B", ""])
+def test_an_entry_with_a_name_that_cannot_be_is_refused(hive, daemon, tmp_path, name):
+    ran = hive("config", "set", f"claude.env.{name}", "bar")
+    assert ran.code == 2
+    assert not (tmp_path / "config.toml").exists()
+
+
+def test_a_section_that_is_none_is_left_alone(hive, daemon, tmp_path):
+    (tmp_path / "config.toml").write_text("claude = 1\n")
+    ran = hive("config", "set", "claude.bin", "mock")
+    assert (ran.code, "is no section" in ran.err) == (2, True)
+    assert (tmp_path / "config.toml").read_text() == "claude = 1\n"
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "shown"),
+    [
+        ("execution.timeout_s", "1h30m", "1h30m, that is 5400 s"),
+        ("execution.timeout_s", "90", "90"),
+        ("log.segment_bytes", "1M", "1M, that is 1048576 bytes"),
+        ("claude.bin", "mock", "mock"),
+        ("client.autostart", "yes", "true"),
+    ],
+)
+def test_set_repeats_what_was_typed_and_what_it_means(hive, daemon, tmp_path, key, text, shown):
+    ran = hive("config", "set", key, text)
+    assert ran.out == f"{key} = {shown}  ({tmp_path / 'config.toml'})\n"
+
+
+@pytest.mark.parametrize(
+    "words", [("show", "nope"), ("set", "nope", "x"), ("show", "log.durabilty")]
+)
+def test_a_setting_that_is_none_is_told_without_a_value_or_an_origin(hive, daemon, words):
+    ran = hive("config", *words)
+    assert ran.code == 2
+    assert f"There is no setting '{words[1]}'" in ran.err
+    assert "None" not in ran.err
+    assert "`hivectl config show` lists the settings." in ran.err
+    assert ("Did you mean `log.durability`?" in ran.err) == (words[1] != "nope")
