@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from hivectl import __version__, config
-from hivectl.agents.claude import ClaudeAgent
+from hivectl.agents.claude import MOCK, ClaudeAgent
 from hivectl.config import Places, Settings
 from hivectl.daemon import doctor_system, lifecycle
 from hivectl.daemon.redact import redact_text
@@ -277,6 +277,9 @@ async def _claude(settings: Settings) -> Iterable[Check]:
         info = await agent.probe()
     except HiveError as exc:
         return [Check("claude", "fail", exc.message, exc.kind.meaning, exc.hint)]
+    if settings.text("claude.bin") == MOCK:
+        what = f"the built-in mock stands in for Claude (it answers as {info.version})"
+        return [Check("claude", "ok", what)]
     found = [Check("claude", "ok", f"Claude {info.version} at {info.path}")]
     if info.login:
         found.append(Check("claude_login", "ok", f"Claude's login: {info.login}"))

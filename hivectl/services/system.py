@@ -102,7 +102,10 @@ class System:
             info = await self._agent.probe()
         except HiveError as exc:
             return {"found": False, "code": exc.code, "problem": exc.message, "hint": exc.hint}
-        return {"found": True, "path": str(info.path), "version": info.version, "login": info.login}
+        # The mock's path would be Python's, and its version passes for a real one.
+        is_mock = self._h.settings().text("claude.bin") == "mock"
+        path = "the built-in mock" if is_mock else str(info.path)
+        return {"found": True, "path": path, "version": info.version, "login": info.login}
 
     def _failures(self) -> list[str]:
         failing = []

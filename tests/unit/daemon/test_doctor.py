@@ -59,10 +59,11 @@ async def test_missing_claude_fails(env: dict[str, str]) -> None:
     assert (check.status, "claude.bin" in check.next) == ("fail", True)
 
 
-async def test_mock_is_found_with_its_version(env: dict[str, str]) -> None:
+async def test_mock_is_named_as_the_mock_with_its_version(env: dict[str, str]) -> None:
     check = await finding(env, "claude")
     assert check.status == "ok"
-    assert check.what.startswith("Claude 2.")
+    assert check.what.startswith("the built-in mock stands in for Claude (it answers as 2.")
+    assert await findings(env, "claude_login") == []
 
 
 @pytest.mark.parametrize("text", ["x = [", "[execution]\nmax_live = 'many'\n", "lonely = 1\n"])
