@@ -21,6 +21,7 @@ from hivectl.cli.commands import (
     system,
 )
 from hivectl.cli.session import FORMATS, Globals, Session
+from hivectl.model.errors import EXIT_MEANINGS
 
 GLOBAL_OPTIONS = "Options every command takes: -o table|wide|json|yaml|name, --json, --no-color, --no-autostart, -v."
 
@@ -31,7 +32,11 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="`hivectl COMMAND --help` tells more. Exit codes and all commands: docs/cli.md.",
+    epilog="`hivectl COMMAND --help` tells more of a command. Exit codes: "
+    + ", ".join(
+        f"{int(code)} {meaning.partition(':')[0]}" for code, meaning in EXIT_MEANINGS.items()
+    )
+    + ".",
 )
 
 

@@ -84,11 +84,12 @@ def _checks(report: dict[str, Any]) -> list[dict[str, str]]:
     ]
     daemon = report["daemon"]
     if daemon is None:
-        found.append(_check("daemon", "ok", "none runs; a command that needs one starts it"))
+        if not any(check["name"] == "daemon" for check in found):
+            found.append(_check("daemon", "ok", "none runs; a command that needs one starts it"))
         return found
     status = {"ok": "ok", "degraded": "warn"}.get(str(daemon["status"]), "fail")
     found.append(_check("daemon", status, f"runs, {daemon['status']}"))
-    found += [_check("daemon", status, str(text)) for text in daemon.get("problems") or []]
+    found += [_check("health", status, str(text)) for text in daemon.get("problems") or []]
     return found
 
 

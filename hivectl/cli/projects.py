@@ -70,6 +70,17 @@ def sentence(word: str, project: Mapping[str, Any]) -> str:
     return one_line(f"{word} {project['name']}  {project['path']}  ({project['trust']})")
 
 
+def tell_lost_trust(hive: Session, before: str, project: Mapping[str, Any]) -> None:
+    """Trust does not move to another directory: say so where it was there."""
+    if before in {"", "untrusted"} or project["trust"] != "untrusted":
+        return
+    hive.screen.note(
+        ("warn", "no longer trusted: "),
+        ("", "another directory is another repository until you have looked at it; "),
+        ("", f"`hivectl project trust {project['name']}`"),
+    )
+
+
 async def offer_trust(
     hive: Session, client: Client, project: Mapping[str, Any], *, is_decided: bool
 ) -> Mapping[str, Any]:

@@ -20,6 +20,7 @@ from hivectl.kit.files import write_atomic
 from hivectl.model.errors import HiveError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import NoReturn
 
     from hivectl.client.aio import Client
@@ -42,6 +43,24 @@ def start(hive: Session) -> None:
     is_new = transport.ensure_running(hive.settings, autostart=True, say=lambda _text: None)
     _tell(hive, {"running": True, "started": is_new, "socket": str(hive.settings.places.socket)},
           "the daemon is running" if is_new else "a daemon was running already")  # fmt: skip
+
+
+def status(health: Mapping[str, Any], *, width: int | None) -> str:
+    """What a person asks first: that it runs, since when, where, and what it does."""
+    from hivectl.cli import views
+    from hivectl.cli.table import pairs
+
+    runs = health.get("executions") or {}
+    rows: list[tuple[str, object]] = [
+        ("status", health["status"]),
+        *[("problem", problem) for problem in health.get("problems") or []],
+        ("daemon", f"pid {health['pid']}, up {views.span(health['uptime_s'])}"),
+        ("version", health["version"]),
+        ("socket", health["socket"]),
+        ("tcp", health.get("tcp") or "off"),
+        ("executions", ", ".join(f"{n} {name}" for name, n in runs.items() if n) or "none"),
+    ]
+    return pairs(rows, width=width)
 
 
 def stop(hive: Session, *, runs: str, timeout: str | None) -> None:

@@ -119,7 +119,7 @@ class Session:
             )
 
     async def _with_suggestion(self, client: Client, exc: HiveError) -> HiveError:
-        if exc.code != "PROJECT_NOT_FOUND":
+        if exc.code != "PROJECT_NOT_FOUND" or "Did you mean" in exc.hint:
             return exc
         try:
             projects = await all_items(client, "project.list")

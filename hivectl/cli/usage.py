@@ -32,9 +32,10 @@ def as_hive_error(error: Exception, arguments: list[str]) -> HiveError | None:
 
 
 def _hint_for_option(error: Any, context: Any, path: str, arguments: list[str]) -> str:
-    if path.rsplit(maxsplit=1)[-1] in _PROMPT_COMMANDS and any(
-        " " in word and word.startswith("-") for word in arguments
-    ):
-        return f"A prompt that starts with a dash comes after `--`, as in `{path} PROJECT -- '-x …'`, or on stdin."
     known = [name for param in context.command.params for name in param.opts] if context else []
-    return closest(str(error.option_name), known)
+    near = closest(str(error.option_name), known)
+    if path.rsplit(maxsplit=1)[-1] not in _PROMPT_COMMANDS:
+        return near
+    dash = f"A prompt that starts with a dash comes after `--`, as in `{path} PROJECT -- '-x …'`, or on stdin."
+    is_prompt = any(" " in word and word.startswith("-") for word in arguments)
+    return dash if is_prompt else f"{near} {dash}".strip()

@@ -86,7 +86,7 @@ async def open_link(endpoint: Endpoint, *, name: str) -> Link:
             await _shake_hands(link, endpoint, name)
     except TimeoutError as exc:
         await link.close()
-        raise HiveError("UNAVAILABLE", f"The daemon at {endpoint.label} does not answer.") from exc
+        raise _unavailable(endpoint, f"The daemon at {endpoint.label} does not answer.") from exc
     except ConnectionLost as exc:
         raise exc.as_error() from exc
     except BaseException:
@@ -113,7 +113,18 @@ async def _connect(endpoint: Endpoint) -> ClientConnection:
     except InvalidStatus as exc:
         raise _refused(exc) from exc
     except (OSError, TimeoutError, InvalidHandshake, EOFError) as exc:
-        raise HiveError("UNAVAILABLE", f"No daemon answers at {endpoint.label}.") from exc
+        raise _unavailable(endpoint, f"No daemon answers at {endpoint.label}.") from exc
+
+
+def _unavailable(endpoint: Endpoint, message: str) -> HiveError:
+    hint = (
+        ""
+        if endpoint.is_local
+        else (
+            "Check HIVECTL_URL, and that a daemon listens there; without HIVECTL_URL the local one is used."
+        )
+    )
+    return HiveError("UNAVAILABLE", message, hint=hint)
 
 
 def _refused(exc: InvalidStatus) -> HiveError:

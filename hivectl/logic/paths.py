@@ -7,6 +7,7 @@ Pure: whoever asks has looked at the disk and says what is there. Every refusal 
 from __future__ import annotations
 
 import re
+import shlex
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -90,8 +91,17 @@ def check_extra(real: str, around: Surroundings) -> None:
         raise HiveError(
             "PATH_NOT_ALLOWED",
             f"{real} lies outside the allowed roots ({', '.join(around.roots) or 'none'}).",
+            hint=_hint_to_allow(real, around.roots),
             details={"reason": "outside_roots", "path": real, "roots": list(around.roots)},
         )
+
+
+def _hint_to_allow(real: str, roots: tuple[str, ...]) -> str:
+    parent = real.rpartition("/")[0]
+    if not _names(parent) or any("," in place for place in (parent, *roots)):
+        return "Add its parent to `projects.roots` in the configuration."
+    wanted = shlex.quote(",".join([*roots, parent]))
+    return f"`hivectl config set projects.roots {wanted}` and `hivectl daemon restart` allow it."
 
 
 def _check_protected(real: str, around: Surroundings) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -62,20 +62,22 @@ def restart(ctx: typer.Context, runs: Runs = "keep", timeout: Timeout = None) ->
 
 @app.command("status")
 def status(ctx: typer.Context) -> None:
-    """Whether a daemon runs. Exit 3 when none does."""
-    from hivectl.cli import views
+    """Whether a daemon runs, and where; -v for all that `health` shows. Exit 3 when none does."""
+    from hivectl.cli import service, views
 
     hive: Session = ctx.obj
     hive.options.autostart = False
 
-    async def work(client: Client) -> object:
+    async def work(client: Client) -> Any:
         return await client.call("health")
 
     found = hive.run(work)
     if hive.options.output in {"json", "yaml"}:
         hive.print_document(found)
+    elif hive.options.verbose:
+        hive.screen.result(views.health(found, width=hive.screen.table_width))
     else:
-        hive.screen.result(views.health(found, width=hive.screen.table_width))  # type: ignore[arg-type]
+        hive.screen.result(service.status(found, width=hive.screen.table_width))
 
 
 @app.command("logs")

@@ -10,6 +10,7 @@ import typer
 from hivectl.cli import completing
 from hivectl.cli.commands import running
 from hivectl.cli.session import Session
+from hivectl.model.errors import HiveError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -146,8 +147,8 @@ def update(
     from hivectl.cli import projects
 
     hive: Session = ctx.obj
-    params: dict[str, Any] = {"project": project}
-    if name:
+    params: dict[str, Any] = {}
+    if name is not None:
         params["name"] = name
     if path:
         params["path"] = str(path.expanduser().absolute())
@@ -156,11 +157,22 @@ def update(
     if env:
         params["env"] = {key: value or None for key, value in projects.parse_env(env).items()}
 
-    async def work(client: Client) -> Any:
-        return await client.call("project.update", **params)
+    if not params:
+        raise HiveError(
+            "INVALID_PARAMS",
+            "There is nothing to change.",
+            hint="Give --name, --path, --default or --env.",
+        )
 
-    found = hive.run(work)
+    async def work(client: Client) -> tuple[str, Mapping[str, Any]]:
+        before = await client.call("project.get", project=project) if path else {}
+        return before.get("trust", ""), await client.call(
+            "project.update", project=project, **params
+        )
+
+    trusted, found = hive.run(work)
     hive.print_item("project", found, projects.sentence("updated", found))
+    projects.tell_lost_trust(hive, trusted, found)
 
 
 @app.command("trust")
@@ -203,6 +215,8 @@ def delete(
     purge: Annotated[bool, typer.Option("--purge", help="Remove its log too.")] = False,
 ) -> None:
     """Forget a project. Its directory is never touched."""
+    from hivectl.cli.sanitize import one_line
+
     hive: Session = ctx.obj
 
     async def work(client: Client) -> Any:
@@ -212,7 +226,7 @@ def delete(
     if hive.options.output in {"json", "yaml"}:
         hive.print_document(done)
     else:
-        hive.screen.result(f"deleted {done['id']}; its directory is untouched")
+        hive.screen.result(one_line(f"deleted {project}; its directory is untouched"))
 
 
 app.command("exec")(running.exec_)
