@@ -146,7 +146,8 @@ def _print_final(hive: Session, final: Mapping[str, Any], end: follow.End) -> in
 
 
 def _print_footer(hive: Session, final: Mapping[str, Any]) -> None:
-    hive.screen.note(*ended(final).pieces)
+    footer = ended(final, verbose=hive.options.verbose, width=hive.screen.width)
+    hive.screen.note(*footer.pieces)
     if final["state"] == "completed":
         return
     for text in str(final.get("stderr") or "").strip().splitlines()[-3:]:

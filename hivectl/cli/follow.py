@@ -166,7 +166,19 @@ class Watch:
             for shown in self.transcript.feed(event):
                 self._show(shown)
             self._draw_status()
+        elif not (self.session.screen.out_is_terminal or self.session.is_json):
+            self._tell_retries(event)
         return bool(kind == "execution.ended")
+
+    def _tell_retries(self, event: Mapping[str, Any]) -> None:
+        """Where nothing is shown live: one line for each time Claude tries again."""
+        for shown in self.transcript.feed(event):
+            if not isinstance(shown, Progress):
+                continue
+            before, self._retry = self._retry, shown.text
+            is_same = before and (shown.text.startswith(before) or before.startswith(shown.text))
+            if shown.text and not is_same:
+                self.session.screen.note(("warn", shown.text))
 
     def _show(self, shown: Shown) -> None:
         screen = self.session.screen

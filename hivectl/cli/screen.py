@@ -6,6 +6,7 @@ are ours alone, and every meaning has a word beside its colour.
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from collections.abc import Sequence
@@ -141,8 +142,15 @@ class Screen:
         clean = one_line_keeping_ends if one else sanitize
         text = Text()
         for style, part in pieces:
-            text.append(clean(part), STYLES.get(style, style))
+            text.append(clean(part), STYLES.get(style, style) if self._has_style else "")
         return text
+
+    @property
+    def _has_style(self) -> bool:
+        """Whether anything is emphasised: without colours nothing is bold or dim either."""
+        if self._color is None:
+            return not os.environ.get("NO_COLOR")  # noqa: TID251  no setting of ours
+        return self._color
 
     def _console(self, stream: TextIO) -> Console:
         from rich.console import Console

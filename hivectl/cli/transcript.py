@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hivectl.cli import views
-from hivectl.cli.table import shorten
+from hivectl.cli.table import shorten, width_of
 
 _MAIN_FIELD = {
     "Bash": "command",
@@ -31,6 +31,7 @@ _MAIN_FIELD = {
     "ExitPlanMode": "plan",
 }
 _SUMMARY_CHARS = 400
+_SESSION_CHARS = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +102,7 @@ class Transcript:
             case "execution.created" if self.has_prompts:
                 return []
             case "execution.ended" if self.has_ends:
-                return [ended(data)]
+                return [ended(data, verbose=self.verbose)]
             case "session.reset":
                 return [line(("dim", "session  the next prompt starts a fresh conversation"))]
             case kind if (
@@ -245,8 +246,11 @@ def summary(tool: str, given: Mapping[str, Any]) -> str:
     return text[:_SUMMARY_CHARS]
 
 
-def ended(item: Mapping[str, Any]) -> Line:
-    """How an execution ended, with what it took: a footer."""
+def ended(item: Mapping[str, Any], *, verbose: int = 0, width: int | None = None) -> Line:
+    """How an execution ended, with what it took: a footer.
+
+    The session by its first characters, whole when `verbose`; not at all where it would not fit `width`.
+    """
     state, cause = str(item.get("state")), item.get("cause")
     word = state.replace("_", " ")
     if cause and cause != "ok":
@@ -257,7 +261,13 @@ def ended(item: Mapping[str, Any]) -> Line:
     message = item.get("message")
     if message and state != "completed":
         pieces.append(("", f": {message}"))
-    pieces.append(("dim", "".join(f" · {part}" for part in _figures(item))))
+    figures = _figures(item)
+    if session := str(item.get("session") or ""):
+        shown = f"session {session if verbose else session[:_SESSION_CHARS]}"
+        taken = sum(width_of(text) for _, text in pieces) + sum(len(part) + 3 for part in figures)
+        if verbose or width is None or taken + len(shown) + 3 <= width:
+            figures.append(shown)
+    pieces.append(("dim", "".join(f" · {part}" for part in figures)))
     return Line(pieces=tuple(pieces))
 
 
@@ -276,8 +286,6 @@ def _figures(item: Mapping[str, Any]) -> list[str]:
         parts.append(f"{sent:,} in, {usage.get('output_tokens', 0):,} out")
     if cost := item.get("cost_usd"):
         parts.append(f"{views.money(cost)} (estimate)")
-    if session := item.get("session"):
-        parts.append(f"session {session}")
     return parts
 
 

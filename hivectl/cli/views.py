@@ -197,7 +197,7 @@ POLICIES: Columns = (
     ("RULE", lambda x, _: x["id"]),
     ("ACTION", lambda x, _: x["action"]),
     ("TOOL", lambda x, _: x["tool"]),
-    ("PROJECT", lambda x, _: x.get("project") or "all"),
+    ("PROJECT", lambda x, _: x.get("project_name") or x.get("project") or "all"),
     ("MATCH", lambda x, _: " ".join(f"{k}={v}" for k, v in (x.get("match") or {}).items())),
     ("NOTE", lambda x, _: x.get("note")),
 )

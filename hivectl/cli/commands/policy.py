@@ -25,7 +25,13 @@ def list_(ctx: typer.Context) -> None:
     hive: Session = ctx.obj
 
     async def work(client: Client) -> Any:
-        return await client.call("policy.list")
+        page = await client.call("policy.list")
+        if hive.options.output in {"table", "wide"} and any(r["project"] for r in page["items"]):
+            from hivectl.cli.tailing import names_of
+
+            names = await names_of(client)
+            page["items"] = [{**r, "project_name": names.get(r["project"])} for r in page["items"]]
+        return page
 
     page = hive.run(work)
     hive.print_items("policy", page, empty="there are no rules")

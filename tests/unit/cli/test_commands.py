@@ -454,6 +454,11 @@ def test_policies(hive, script):
     ran = hive("policy", "list")
     assert "y_1" in ran.out
     assert "when no rule matches: ask" in ran.err
+    rule["project"] = "p_1"
+    assert " web " in hive("policy", "list").out
+    assert json.loads(hive("policy", "list", "--json").out)["items"] == [rule]
+    rule["project"] = "p_gone"
+    assert " p_gone " in hive("policy", "list", "-o", "wide").out
     hive(
         "policy",
         "add",

@@ -227,6 +227,47 @@ def test_the_first_untrusted_run_says_what_is_left_out(hive, script):
     assert "hivectl project trust web" in ran.err
 
 
+def retry(number, error="overloaded"):
+    raw = {"type": "system", "subtype": "api_retry", "attempt": number, "max_retries": 10, "error": error}  # fmt: skip
+    return {"kind": "system", "raw": raw}
+
+
+def test_without_a_terminal_each_retry_is_one_line(hive, script):
+    def run():
+        for number in (1, 1, 2):
+            script.emit("message", retry(number))
+        script.emit("execution.state", {"state": "running", "retrying": "2 of 10"})
+        script.say("working")
+        script.end()
+
+    script.on_execute = run
+    ran = hive("exec", "web", "fix it")
+    assert ran.out == "All done.\n"
+    assert ran.err.splitlines() == [
+        "Claude retries, 1 of 10 (overloaded)",
+        "Claude retries, 2 of 10 (overloaded)",
+    ]
+    assert hive("exec", "web", "fix it", "--json").err == ""
+
+
+@pytest.mark.parametrize("words", [("--no-color",), ()])
+def test_without_colours_nothing_is_bold_or_dim(hive, script, monkeypatch, words):
+    assert "\x1b[2m" in hive("exec", "web", "fix it", tty=True).err
+    if not words:
+        monkeypatch.setenv("NO_COLOR", "1")
+    ran = hive("exec", "web", "fix it", *words, tty=True)
+    assert re.findall(r"\x1b\[[0-9;]*m", ran.out + ran.err) == []
+
+
+def test_the_footer_shows_the_session_short_unless_asked(hive, script, monkeypatch):
+    assert "session" not in plain(hive("exec", "web", "fix it", tty=True).err)
+    monkeypatch.setenv("COLUMNS", "140")
+    shown = plain(hive("exec", "web", "fix it", tty=True).err)
+    assert shown.rstrip().endswith("· session 11111111")
+    whole = plain(hive("exec", "web", "fix it", "-v", tty=True).err)
+    assert "session 11111111-2222-3333-4444-555555555555" in whole
+
+
 def test_a_later_untrusted_run_says_nothing(hive, script):
     script.project["trust"] = "untrusted"
     assert hive("exec", "web", "fix it").err == ""
