@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import importlib.util
 import os
 import re
 import shutil
 import signal
+import struct
 import sys
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -46,6 +48,26 @@ class Record:
     shim_start: str
     child: int
     child_start: str
+
+
+def shim_words(run_dir: str) -> list[str]:
+    """The shim as program and arguments.
+
+    A script is compiled anew at each start, which takes longer than all the rest of it: so the compiled
+    file that importing left is started, when it is of the source that is there. The source is named in
+    any case, behind the arguments that are read: by it others know a shim from its command line."""
+    source = shim.__file__
+    try:
+        status = Path(source).stat()
+        compiled = Path(importlib.util.cache_from_source(source))
+        with compiled.open("rb") as file:
+            head = file.read(16)
+    except (OSError, NotImplementedError):
+        return [source, run_dir]
+    of_source = (0, int(status.st_mtime) & 0xFFFFFFFF, status.st_size & 0xFFFFFFFF)
+    if head != importlib.util.MAGIC_NUMBER + struct.pack("<3I", *of_source):
+        return [source, run_dir]
+    return [str(compiled), run_dir, source]
 
 
 class RunDir:
@@ -186,7 +208,7 @@ class RunDir:
                 source_report = fcntl.fcntl(report_w, fcntl.F_DUPFD_CLOEXEC, 10)
                 pid = os.posix_spawn(
                     sys.executable,
-                    [sys.executable, "-I", "-S", "-B", shim.__file__, os.fspath(self.path)],
+                    [sys.executable, "-I", "-S", "-B", *shim_words(os.fspath(self.path))],
                     {"HIVECTL_FAILPOINT": failpoints} if failpoints else {},
                     file_actions=[
                         (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),

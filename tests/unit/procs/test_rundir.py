@@ -1,6 +1,9 @@
 """Names of failures, and exit files that come back as they were."""
 
 import errno
+import importlib.util
+import os
+import py_compile
 from pathlib import Path
 
 import pytest
@@ -8,6 +11,7 @@ import pytest
 from hivectl.ports import Exit, Launch, StopReason
 from hivectl.procs import rundir, shim
 
+BY_TIME = py_compile.PycInvalidationMode.TIMESTAMP
 LAUNCH = Launch(argv=("/bin/sh",), env={}, cwd=Path("/"), mark="x")
 
 
@@ -59,3 +63,50 @@ def test_a_torn_exit_file_is_no_exit(tmp_path: Path) -> None:
     path = directory.file(shim.EXIT)
     path.write_bytes(path.read_bytes()[:20])
     assert directory.read_exit() is None
+
+
+def shim_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the shim that was never imported."""
+    source = tmp_path / "shim.py"
+    source.write_text("pass\n")
+    monkeypatch.setattr(shim, "__file__", str(source))
+    return source
+
+
+def test_the_shim_is_started_compiled_and_still_named_by_its_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = shim_at(tmp_path, monkeypatch)
+    compiled = py_compile.compile(str(source), invalidation_mode=BY_TIME)
+    assert rundir.shim_words("/run") == [compiled, "/run", str(source)]
+
+
+def test_a_shim_that_was_never_compiled_is_started_from_its_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = shim_at(tmp_path, monkeypatch)
+    assert rundir.shim_words("/run") == [str(source), "/run"]
+
+
+@pytest.mark.parametrize(
+    "damage", ["newer source", "other size", "other python", "torn", "by hash"]
+)
+def test_a_compiled_shim_of_another_source_is_not_started(
+    damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = shim_at(tmp_path, monkeypatch)
+    mode = py_compile.PycInvalidationMode.UNCHECKED_HASH if damage == "by hash" else BY_TIME
+    py_compile.compile(str(source), invalidation_mode=mode)
+    compiled = Path(importlib.util.cache_from_source(str(source)))
+    status = source.stat()
+    match damage:
+        case "newer source":
+            os.utime(source, (status.st_atime, status.st_mtime + 10))
+        case "other size":
+            source.write_text("pass  # longer\n")
+            os.utime(source, (status.st_atime, status.st_mtime))
+        case "other python":
+            compiled.write_bytes(b"0000" + compiled.read_bytes()[4:])
+        case "torn":
+            compiled.write_bytes(compiled.read_bytes()[:10])
+    assert rundir.shim_words("/run") == [str(source), "/run"]
