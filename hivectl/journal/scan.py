@@ -61,11 +61,13 @@ def scan(
     limit: int,
     after: int | None = None,
     before: int | None = None,
+    last: int | None = None,
     max_bytes: int = reader.MAX_BYTES,
     budget_lines: int = BUDGET_LINES,
 ) -> Page:
     """Records that `match`, forward from behind `after`, or backward from `before` (newest first).
 
+    `last` is the number of the last record that may be looked at, in the direction of reading.
     Ends with `limit` records, `max_bytes` of lines, or after looking at `budget_lines` records or
     BUDGET_BYTES; `position` then tells where to go on. Exactly one of `after` and `before` is given.
     May take long: call it in a thread. Raises OSError."""
@@ -77,7 +79,12 @@ def scan(
     found: list[Record] = []
     scanned = 0
     bytes_left = BUDGET_BYTES
+    if last is None:
+        last = log.first_seq if is_backward else log.last_seq
     for line in _each(log, position, min(_PAGE_LINES, budget_lines), is_backward=is_backward):
+        seq = record.seq_of(line) or position
+        if seq < last if is_backward else seq > last:
+            break
         if scanned >= budget_lines or bytes_left <= 0:
             return Page(found, position, is_end=False, scanned=scanned)
         if (hit := wanted.find(line)) is not None:
@@ -87,9 +94,9 @@ def scan(
             max_bytes -= len(line)
         scanned += 1
         bytes_left -= len(line)
-        position = record.seq_of(line) or position
+        position = seq
         if len(found) >= limit or max_bytes <= 0:
-            at_end = position <= log.first_seq if is_backward else position >= log.last_seq
+            at_end = position <= last if is_backward else position >= last
             return Page(found, position, is_end=at_end, scanned=scanned)
     return Page(found, position, is_end=True, scanned=scanned)
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import msgspec
 
-from hivectl.journal import blobs, reader
+from hivectl.journal import blobs, reader, scan
 from hivectl.journal.record import Record
+from hivectl.journal.scan import Filter, Page
 from hivectl.journal.writer import StreamLog
 from hivectl.kit.clock import parse_duration_s, parse_time_us
 from hivectl.model.access import Caller
@@ -24,7 +23,8 @@ PAGE_BYTES = 4 * 1024 * 1024
 """Most bytes of events on one page; more are on the next."""
 SCAN_RECORDS = 200_000
 """Most records one call looks at for a filtered page; the cursor goes on from there."""
-CHUNK = 1000
+HEAD_BYTES = 200
+"""Where in a message's data its direction stands: before anything Claude said."""
 
 
 class Messages:
@@ -59,15 +59,13 @@ class Messages:
         stream = await self.stream_of(p.project or p.stream)
         log = self._h.journal.open(stream)
         low, high = await asyncio.to_thread(self._bounds, log, p)
-        wants = _filter(p)
-        found, after = await asyncio.to_thread(
-            partial(_scan, log, low, high, wants, is_down=p.order == "desc", limit=p.limit)
-        )
+        found = await asyncio.to_thread(_read, log, low, high, p)
         return {
             "items": [
-                msgspec.Raw(frames.event_object(stream, log.epoch, record)) for record in found
+                msgspec.Raw(frames.event_object(stream, log.epoch, record))
+                for record in found.records
             ],
-            "next": after,
+            "next": None if found.is_end else found.position,
             "stream": stream,
             "epoch": log.epoch,
             "first_seq": log.first_seq,
@@ -154,65 +152,30 @@ def _raw_of(data: dict[str, Any], record: Record) -> bytes:
     return raw or bytes(record.data)
 
 
-def _filter(p: Any) -> Callable[[Record], bool] | None:
-    checks: list[Callable[[Record], bool]] = []
-    if p.execution is not None:
-        checks.append(lambda r: r.execution == p.execution)
-    if p.session is not None:
-        checks.append(lambda r: r.session == p.session)
-    if p.types is not None:
-        exact = {t for t in p.types if not t.endswith("*")}
-        heads = tuple(t[:-1] for t in p.types if t.endswith("*"))
-        checks.append(lambda r: r.type in exact or (bool(heads) and r.type.startswith(heads)))
-    if p.direction is not None:
-        mark = f'"direction":"{p.direction}"'.encode()
-        checks.append(lambda r: r.type == "message" and mark in bytes(r.data)[:200])
-    if p.grep is not None:
-        # Literal text, both as it is and as JSON writes it, without regard to case.
-        needles = {p.grep.lower(), msgspec.json.encode(p.grep)[1:-1].decode().lower()}
-        checks.append(lambda r: _holds(r, needles))
-    if not checks:
-        return None
-    return lambda record: all(check(record) for check in checks)
+def _read(log: StreamLog, low: int, high: int, p: Any) -> Page:
+    if low > high:
+        return Page([], high, is_end=True, scanned=0)
+    ends = (
+        {"before": high + 1, "last": low} if p.order == "desc" else {"after": low - 1, "last": high}
+    )
+    return scan.scan(
+        log,
+        match=_filter(p),
+        limit=p.limit,
+        max_bytes=PAGE_BYTES,
+        budget_lines=SCAN_RECORDS,
+        **ends,
+    )
 
 
-def _holds(record: Record, needles: set[str]) -> bool:
-    text = bytes(record.data).decode("utf-8", "replace").lower()
-    return any(needle in text for needle in needles)
-
-
-def _scan(
-    log: StreamLog,
-    low: int,
-    high: int,
-    wants: Callable[[Record], bool] | None,
-    *,
-    is_down: bool,
-    limit: int,
-) -> tuple[list[Record], int | None]:
-    """Records that are wanted, and the cursor for the next page (None at the end)."""
-    found: list[Record] = []
-    size = looked = 0
-    at = high + 1 if is_down else low - 1
-    while low <= high and (at > low if is_down else at < high):
-        step = min(CHUNK, limit if wants is None else CHUNK)
-        batch = (
-            reader.read_before(log, at, step, descending=True, max_bytes=PAGE_BYTES)
-            if is_down
-            else reader.read_after(log, at, step, max_bytes=PAGE_BYTES)
-        )
-        if not batch:
-            return found, None
-        for record in batch:
-            if not low <= record.seq <= high:
-                return found, None
-            looked += 1
-            if wants is None or wants(record):
-                size += len(bytes(record.data))
-                if found and size > PAGE_BYTES:
-                    return found, at
-                found.append(record)
-            at = record.seq
-            if len(found) == limit or looked >= SCAN_RECORDS:
-                return found, None if at == (low if is_down else high) else at
-    return found, None
+def _filter(p: Any) -> Filter:
+    mark = f'"direction":"{p.direction}"'.encode()
+    return Filter(
+        types=tuple(p.types or ()),
+        execution=p.execution,
+        session=p.session,
+        grep=p.grep or "",
+        where=None
+        if p.direction is None
+        else lambda r: r.type == "message" and mark in bytes(r.data)[:HEAD_BYTES],
+    )
