@@ -125,11 +125,11 @@ class Projects:
         found = await self._h.db.all("SELECT id, name, path FROM projects")
         return {row["name"]: row["path"] for row in found if row["id"] != but}
 
-    async def _check(self, asked: str, others: dict[str, str]) -> str:
+    async def _check(self, asked: str, others: dict[str, str], *, missing: str = "") -> str:
         real = await asyncio.to_thread(os.path.realpath, asked)
         exists = await asyncio.to_thread(os.path.exists, real)
         is_dir = await asyncio.to_thread(os.path.isdir, real)
-        self._rule(real, others, exists=exists, is_dir=is_dir, asked=asked)
+        self._rule(real, others, exists=exists, is_dir=is_dir, asked=asked, missing=missing)
         if not await asyncio.to_thread(os.access, real, os.R_OK | os.W_OK | os.X_OK):
             raise HiveError(
                 "INVALID_PATH", f"{real} cannot be read and written by this user.",
@@ -145,11 +145,18 @@ class Projects:
         exists: bool,
         is_dir: bool = True,
         asked: str = "",
+        missing: str = "",
     ) -> None:
-        paths.check_project_path(
-            paths.PathFacts(path=asked or real, real=real, exists=exists, is_dir=is_dir),
-            self.surroundings(others),
-        )
+        """`missing` is the next step for a directory that is not there; else --mkdir of `create` is."""
+        try:
+            paths.check_project_path(
+                paths.PathFacts(path=asked or real, real=real, exists=exists, is_dir=is_dir),
+                self.surroundings(others),
+            )
+        except HiveError as exc:
+            if missing and exc.details.get("reason") == "not_found":
+                exc.hint = missing
+            raise
 
     def surroundings(self, others: dict[str, str]) -> paths.Surroundings:
         """What projects must keep away from; `others` are those that exist: name to path."""
@@ -201,7 +208,7 @@ class Projects:
         names = list(await self._others())
         close = difflib.get_close_matches(ref, names, n=3)
         hint = (
-            f"Did you mean {', '.join(close)}?"
+            f"Did you mean {' or '.join(f'`{name}`' for name in close)}?"
             if close
             else "`hivectl project list` shows the projects."
         )
@@ -227,7 +234,8 @@ class Projects:
         else:
             path = await asyncio.to_thread(os.path.realpath, self._expand(p.path))
             facts = await asyncio.to_thread(lambda: (os.path.exists(path), os.path.isdir(path)))
-            self._rule(path, {}, exists=facts[0], is_dir=facts[1], asked=p.path)
+            missing = "Check the spelling; only a directory that exists can be looked at."
+            self._rule(path, {}, exists=facts[0], is_dir=facts[1], asked=p.path, missing=missing)
         return trust_view(path, await asyncio.to_thread(directory.inspect, Path(path)))
 
     async def update(self, caller: Caller, p: Any) -> dict[str, Any]:
@@ -265,7 +273,9 @@ class Projects:
         )
 
     async def _moved(self, project: Project, path: str) -> dict[str, Any]:
-        real = await self._check(self._expand(path), await self._others(project.id))
+        missing = "Give the directory where the project lies now; it must exist."
+        others = await self._others(project.id)
+        real = await self._check(self._expand(path), others, missing=missing)
         found = os.stat(real)
         # Another place is another repository until somebody has looked: trust does not move with it.
         is_same = (found.st_dev, found.st_ino) == (project.dev, project.ino)
@@ -398,6 +408,7 @@ async def _clone(repo: str, branch: str | None, path: Path, given: Mapping[str, 
         raise HiveError(
             "INVALID_PATH",
             f"git could not clone {_USERINFO.sub('', repo)}: {lines[-1][:500]}",
+            hint="Check the address, the branch and your access; the daemon has no terminal to ask for a password.",
             details={"reason": "clone_failed"},
         )
 

@@ -156,3 +156,13 @@ def test_a_directory_gives_its_name(directory: str, name: str) -> None:
 @given(st.text(max_size=100))
 def test_a_given_name_always_follows_the_rule(directory: str) -> None:
     paths.check_name(paths.name_for("/" + directory))
+
+
+def test_a_path_outside_the_roots_comes_with_the_command_that_allows_it() -> None:
+    with pytest.raises(HiveError) as caught:
+        check("/srv/my code/web")
+    assert "`hivectl config set projects.roots '/home/dev,/tmp,/srv/my code'`" in caught.value.hint
+    for real in ("/web", "/srv/a,b/web"):
+        with pytest.raises(HiveError) as caught:
+            check(real)
+        assert "config set" not in caught.value.hint
