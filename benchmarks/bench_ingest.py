@@ -277,6 +277,7 @@ def main(argv: Sequence[str] | None = None) -> figures.Report:
         shutil.rmtree(root, ignore_errors=True)
     report.compare("hivectl, pipe", "Python SDK", ">= 3.5x")
     report.compare("hivectl, spool", "Python SDK", ">= 3.5x")
+    report.compare("hivectl, spool, CPU", "Python SDK, CPU")
     report.compare("hivectl, pipe", "readline+json")
     report.compare("hivectl, pipe", "readline+json+log")
     report.compare("hivectl, pipe, CPU", "readline+json, CPU")

@@ -12,7 +12,7 @@ from __future__ import annotations
 import statistics
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> figures.Report:
     options = figures.parse(parser, argv)
     runs = options.given.runs or (1 if options.is_quick else 3)
     report = figures.Report("start", "10. Cold start to the first answered request")
-    starts = {
+    starts: dict[str, Callable[[], float]] = {
         "hivectl, fresh home": partial(daemon_ms, is_again=False),
         "hivectl, again": partial(daemon_ms, is_again=True),
         "Starlette hello, uvicorn": hello_ms,
