@@ -45,6 +45,13 @@ def start(hive: Session) -> None:
           "the daemon is running" if is_new else "a daemon was running already")  # fmt: skip
 
 
+def refuse_faults(hive: Session) -> None:
+    """Before a daemon is stopped that would not start again. Raises HiveError CONFIG_INVALID."""
+    hive.warns = False
+    if hive.settings.faults:
+        raise hive.settings.faults[0]
+
+
 def status(health: Mapping[str, Any], *, width: int | None) -> str:
     """What a person asks first: that it runs, since when, where, and what it does."""
     from hivectl.cli import views

@@ -56,6 +56,7 @@ def restart(ctx: typer.Context, runs: Runs = "keep", timeout: Timeout = None) ->
     """Stop the daemon if one runs, and start it."""
     from hivectl.cli import service
 
+    service.refuse_faults(ctx.obj)
     service.stop(ctx.obj, runs=runs, timeout=timeout)
     service.start(ctx.obj)
 

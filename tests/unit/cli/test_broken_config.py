@@ -35,6 +35,13 @@ def test_stop_works_with_a_wrong_configuration(hive, daemon, broken):
     assert (ran.code, ran.out) == (0, "no daemon was running\n")
 
 
+def test_a_restart_that_could_not_start_stops_nothing(hive, daemon, broken):
+    ran = hive("daemon", "restart")
+    assert ran.code == 2
+    assert str(broken) in ran.err
+    assert "daemon.stop" not in [name for name, _ in daemon.calls]
+
+
 def test_no_daemon_is_started_with_a_wrong_configuration(hive, daemon, broken, monkeypatch):
     daemon.stop()
     monkeypatch.delenv("HIVECTL_AUTOSTART")

@@ -5,10 +5,6 @@ import pytest
 from hivectl.model.errors import EXIT_MEANINGS, HiveError
 
 
-def asked(script, method):
-    return [params for name, params in script.daemon.calls if name == method]
-
-
 def test_an_update_of_nothing_is_refused(hive, script):
     ran = hive("project", "update", "web")
     assert ran.code == 2
