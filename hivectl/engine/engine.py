@@ -194,7 +194,7 @@ class Engine:
         """Accept a prompt; it is durable when this returns."""
         if self.is_draining:
             raise HiveError("DRAINING", retry_after_ms=3000)
-        if self.world.publisher.is_blocked:
+        if self.world.publisher.is_held(wish.project.stream):
             raise HiveError("STORAGE_FULL", retry_after_ms=1000)
         self._accepted[wish.execution] = None
         try:

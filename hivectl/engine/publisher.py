@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from hivectl.engine.bus import Bus
 from hivectl.journal.record import Draft
+from hivectl.journal.recovery import JournalFormatError
 from hivectl.journal.writer import Journal
 from hivectl.kit import failpoint
 from hivectl.kit.aio import Nursery
@@ -24,6 +25,7 @@ _log = logging.getLogger(__name__)
 
 RETRY_S = 0.5
 """How often a log that could not be written is tried again."""
+_EVENT_COLUMNS = ("id", "stream", "ts", "type", "data", "execution", "session", "request", "actor")
 TRIM_S = 1.0
 """How long after an event its outbox row is removed, once the log is synced."""
 
@@ -76,25 +78,25 @@ class Publisher:
         assert self._db is not None
         missing = 0
         for row in await self._db.all("SELECT * FROM outbox ORDER BY id"):
-            log = self._journal.open(row["stream"])
             self._appended = row["id"]
             self._touched[row["stream"]] = row["id"]
-            if row["id"] > log.last_outbox:
-                names = (
-                    "id",
-                    "stream",
-                    "ts",
-                    "type",
-                    "data",
-                    "execution",
-                    "session",
-                    "request",
-                    "actor",
-                )
-                self.append(row["stream"], [_draft(OutboxEvent(*(row[name] for name in names)))])
+            if self._is_missing(row["stream"], row["id"]):
+                event = OutboxEvent(*(row[name] for name in _EVENT_COLUMNS))
+                self.append(event.stream, [_draft(event)])
                 missing += 1
         self._schedule_trim()
         return missing
+
+    def _is_missing(self, stream: str, id_: int) -> bool:
+        """Whether the log lacks an event. One that cannot be opened lacks all, and must not keep the daemon from starting."""
+        try:
+            return id_ > self._journal.open(stream).last_outbox
+        except (OSError, JournalFormatError):
+            return True
+
+    def is_held(self, stream: str) -> bool:
+        """Whether this log cannot be written at the moment."""
+        return stream in self._held
 
     @property
     def is_blocked(self) -> bool:
@@ -179,8 +181,9 @@ class Publisher:
 
     def _write(self, stream: str, drafts: Sequence[Draft]) -> bool:
         try:
-            self._journal.open(stream).append(drafts)
-        except OSError as exc:
+            if drafts:
+                self._journal.open(stream).append(drafts)
+        except (OSError, JournalFormatError) as exc:
             _log.error("log cannot be written", extra={"stream": stream, "error": str(exc)})
             return False
         self.events += len(drafts)
@@ -193,8 +196,9 @@ class Publisher:
             await asyncio.sleep(RETRY_S)
             if self._is_broken:
                 return
-            drafts = self._held.get(stream)
-            if drafts is not None and self._write(stream, drafts):
+            drafts = self._held.get(stream, [])
+            late = [draft for draft in drafts if not draft.ob or self._is_missing(stream, draft.ob)]
+            if stream in self._held and self._write(stream, late):
                 del self._held[stream]
         _log.info("log is written again", extra={"stream": stream})
         if not self._held:

@@ -156,7 +156,7 @@ class Runner:
         try:
             await self._live()
         except HiveError as exc:
-            await self._fail(outcomes.from_error(exc), exc)
+            await self._surely_fail(outcomes.from_error(exc), exc)
         except Exception as exc:  # noqa: BLE001
             # One run must not sink the others; the fault is logged and the execution says so.
             _log.exception("runner failed", extra={"execution": self.id})
@@ -165,9 +165,19 @@ class Runner:
                 cause=Cause.INTERNAL,
                 message=f"hivectl failed: {type(exc).__name__}; see the daemon's log.",
             )
-            await self._fail(failed, None)
+            await self._surely_fail(failed, None)
         finally:
             self.done.set()
+
+    async def _surely_fail(self, outcome: Outcome, error: HiveError | None) -> None:
+        """Store the end, however often that fails: without it the lane would stay taken and nobody be told."""
+        while True:
+            try:
+                return await self._fail(outcome, error)
+            except Exception:  # noqa: BLE001
+                # Contained like the run itself; said each time, so that an operator sees it.
+                _log.exception("the end of a run cannot be stored", extra={"execution": self.id})
+                await asyncio.sleep(ADOPT_RETRY_S)
 
     @property
     def _log(self) -> StreamLog:

@@ -160,3 +160,23 @@ async def test_a_stream_removed_while_the_outbox_is_trimmed_is_not_made_anew(hou
     sync.set()
     await trimming
     assert house.journal.streams() == ["system"]
+
+
+async def test_a_log_that_cannot_be_opened_keeps_neither_the_start_nor_the_others(house):
+    await house.db.write(lambda tx: tx.emit("project:p_bad", "e1", {}))
+    house.db.on_commit = lambda companion, events: None  # died between commit and log
+    await house.db.write(lambda tx: tx.emit("project:p_bad", "e2", {}))
+    await house.close()
+    directory = house.path / "log" / "project.p_bad"
+    directory.rename(house.path / "kept")
+    directory.write_text("in the way")
+    await house.open()
+    assert await house.publisher.recover() == 2
+    assert house.publisher.is_held("project:p_bad")
+    await house.db.write(lambda tx: tx.emit("system", "system.notice", {}))
+    assert house.types() == ["system.notice"]
+    directory.unlink()
+    (house.path / "kept").rename(directory)
+    async with asyncio.timeout(10):
+        await house.publisher.wait_clear("project:p_bad")
+    assert house.types("project:p_bad") == ["e1", "e2"]
