@@ -44,14 +44,14 @@ class Applied:
 
 
 def apply_effects(
-    tx: Tx, id_: str, effects: Sequence[tuple[int, Seen]], *, left_ms: int | None, default: str
+    tx: Tx, id_: str, effects: Sequence[tuple[int, Seen]], *, default: str
 ) -> Applied:
     """Store what follows from `effects`, (offset after the line, fact) in order of the output."""
     execution = work.find(tx, id_)
     applied = Applied(execution)
     fresh = [(end, item) for end, item in effects if end > execution.applied_end]
     for _, item in fresh:
-        _apply(tx, applied, item, left_ms=left_ms, default=default)
+        _apply(tx, applied, item, default=default)
     if effects:
         work.mark_applied(tx, id_, max(end for end, _ in effects))
     # A verdict that was stored before a crash still has to close the input.
@@ -60,7 +60,7 @@ def apply_effects(
     return applied
 
 
-def _apply(tx: Tx, applied: Applied, item: Seen, *, left_ms: int | None, default: str) -> None:
+def _apply(tx: Tx, applied: Applied, item: Seen, *, default: str) -> None:
     execution = applied.execution
     id_ = execution.id
     match item:
@@ -72,7 +72,7 @@ def _apply(tx: Tx, applied: Applied, item: Seen, *, left_ms: int | None, default
                 model=model, version=item.version, execution=id_, resumed=execution.resume,
             )  # fmt: skip
         case PermissionAsked():
-            _ask(tx, applied, item, left_ms=left_ms, default=default)
+            _ask(tx, applied, item, default=default)
         case PermissionWithdrawn():
             if known := people.find_request(tx, id_, item.request):
                 people.withdraw(tx, known.id)
@@ -92,9 +92,7 @@ def _apply(tx: Tx, applied: Applied, item: Seen, *, left_ms: int | None, default
             pass
 
 
-def _ask(
-    tx: Tx, applied: Applied, item: PermissionAsked, *, left_ms: int | None, default: str
-) -> None:
+def _ask(tx: Tx, applied: Applied, item: PermissionAsked, *, default: str) -> None:
     execution = applied.execution
     answer = _answer_by_rule(tx, execution, item, default)
     approval = people.request(
@@ -124,7 +122,7 @@ def _ask(
     if approval.state is not ApprovalState.PENDING:
         return
     if answer is None:
-        work.wait_for_person(tx, execution.id, left_ms=left_ms)
+        work.wait_for_person(tx, execution.id)
         return
     by, said = answer
     decision = "allow" if said["allow"] else "deny"

@@ -439,17 +439,15 @@ class Runner:
         await self._w.publisher.wait_clear(self._log.stream)
 
     async def _apply(self, effects: list[tuple[int, Seen]], drafts: list[Draft]) -> None:
-        left_ms = None
         if (
             any(isinstance(item, PermissionAsked) for _, item in effects)
             and not self._is_clock_lifted
         ):
             # Before anybody is asked: a daemon that dies while a person thinks must not cost the run.
-            left_ms = int(self._time_left(self._execution) * 1000)
             await self._set_clock(None)
         default = self._w.settings().text("approval.default")
         applied = await self._commit(
-            lambda tx: apply_effects(tx, self.id, effects, left_ms=left_ms, default=default),
+            lambda tx: apply_effects(tx, self.id, effects, default=default),
             Companion(self._log.stream, drafts),
         )
         await self._after(applied)

@@ -228,7 +228,6 @@ class Execution:
     stop_by: str | None
     stop_note: str | None
     applied_end: int
-    deadline_left_ms: int | None
     waiting_since_us: int | None
     waited_us: int
     cause: str | None

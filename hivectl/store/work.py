@@ -305,7 +305,7 @@ def add_evidence(tx: Tx, id_: str, kind: str, found: dict[str, Any]) -> None:
     tx.run("UPDATE executions SET evidence = ? WHERE id = ?", rows.dump(evidence), id_)
 
 
-def wait_for_person(tx: Tx, id_: str, *, left_ms: int | None) -> None:
+def wait_for_person(tx: Tx, id_: str) -> None:
     """A person must answer: the wall clock stands still."""
     execution = find(tx, id_)
     if execution.state in (ExecutionState.RUNNING, ExecutionState.STARTING):
@@ -314,7 +314,6 @@ def wait_for_person(tx: Tx, id_: str, *, left_ms: int | None) -> None:
             execution,
             ExecutionState.WAITING,
             waiting_since_us=tx.now_us,
-            deadline_left_ms=left_ms,
         )
         projects.announce_state(tx, execution.project)
 

@@ -96,7 +96,6 @@ CREATE TABLE executions (
   stop_by     TEXT,
   stop_note   TEXT,                          -- what the one who stopped it said
   applied_end INTEGER NOT NULL DEFAULT 0,    -- output up to here has had its effects: makes reading it again harmless
-  deadline_left_ms INTEGER,                  -- while waiting: what is left of the wall-clock limit
   waiting_since_us INTEGER,
   waited_us   INTEGER NOT NULL DEFAULT 0,
   cause       TEXT,

@@ -36,9 +36,9 @@ async def running(bench):
     bench.project_row = project
     bench.id = (await bench.db.write(lambda tx: work.started(tx, claimed.id, pid=7))).id
 
-    async def apply(*effects, default="ask", left_ms=1000):
+    async def apply(*effects, default="ask"):
         return await bench.db.write(
-            lambda tx: apply_effects(tx, bench.id, effects, left_ms=left_ms, default=default)
+            lambda tx: apply_effects(tx, bench.id, effects, default=default)
         )
 
     bench.apply = apply
@@ -56,10 +56,9 @@ async def test_reading_the_same_output_again_changes_nothing(running):
     assert second.is_over
 
 
-async def test_a_permission_request_waits_for_a_person_and_stops_the_clock(running):
-    applied = await running.apply((10, ASKED), left_ms=5000)
+async def test_a_permission_request_waits_for_a_person(running):
+    applied = await running.apply((10, ASKED))
     assert applied.execution.state is ExecutionState.WAITING
-    assert applied.execution.deadline_left_ms == 5000
     assert not applied.decided
     assert "approval.requested" in await running.events()
 
