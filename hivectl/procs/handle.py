@@ -343,6 +343,8 @@ class LocalHandle:
                 return LOST
             if self._pidfd is None:
                 self._pidfd = trees.open_process(record.child, record.child_start)
+            if self._pidfd is None and self._directory.read_fields(shim.SPEC) is None:
+                return LOST  # half a directory, and nobody lives
             self._orphan = Orphan(
                 self._directory,
                 record,

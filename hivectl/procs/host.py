@@ -6,6 +6,7 @@ import asyncio
 import errno
 import logging
 import os
+import shutil
 from contextlib import suppress
 from pathlib import Path
 
@@ -184,9 +185,13 @@ class LocalHost:
         RunDir(self._runs_dir, process).remove()
 
     def list_processes(self) -> list[str]:
-        """Ids of all process directories."""
+        """Ids of all process directories. Finishes deletions that a crash has cut short."""
         try:
-            return sorted(entry.name for entry in self._runs_dir.iterdir() if entry.is_dir())
+            names = sorted(entry.name for entry in self._runs_dir.iterdir() if entry.is_dir())
+            for name in names:
+                if name.endswith(rundir.GONE):
+                    shutil.rmtree(self._runs_dir / name, ignore_errors=True)
+            return [name for name in names if not name.endswith(rundir.GONE)]
         except OSError as error:
             if error.errno == errno.ENOENT:
                 return []

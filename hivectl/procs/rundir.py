@@ -25,6 +25,8 @@ from hivectl.procs import shim
 from hivectl.procs.trees import MARK
 
 RUN_DIR = "{run_dir}/"
+GONE = ".gone"
+"""Ending of a directory's name while it is deleted."""
 _PROCESS = re.compile(r"[a-z]+_[0-9a-z]+")
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 _FULL = frozenset([errno.ENOSPC, errno.EDQUOT])
@@ -296,8 +298,13 @@ class RunDir:
         """Delete the directory. Raises HiveError when a shim lives in it."""
         if self.is_locked():
             raise HiveError("INVALID_STATE", f"process {self.process} still runs")
+        gone = self.path.with_name(self.process + GONE)
         with suppress(FileNotFoundError):
-            shutil.rmtree(self.path)
+            shutil.rmtree(gone)
+        with suppress(FileNotFoundError):
+            # under another name first: half a directory must not be taken for a process that was lost
+            self.path.rename(gone)
+            shutil.rmtree(gone)
 
 
 def parse_exit(fields: dict[str, str]) -> Exit:

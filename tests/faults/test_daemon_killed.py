@@ -101,6 +101,9 @@ def _random_kills(daemon: Daemon, *, kills: int, events: int, seed: int) -> None
             daemon.wait(execution, within_s=90)
     assert not answerer.errors
     _check(daemon, runs)
+    left = daemon.home / "state" / "runs"
+    eventually(lambda: not list(left.iterdir()), what="no process directory left")
+    assert "the watch over a process failed" not in daemon.log
 
 
 def _ended(daemon: Daemon) -> set[str]:

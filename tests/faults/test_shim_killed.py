@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -152,6 +153,22 @@ def test_a_run_without_a_result_whose_exit_code_nobody_saw_is_lost(daemon: Daemo
     ended = daemon.wait(execution)
     assert ended["state"] in ("lost", "failed"), "never a success"
     assert ended["cause"] in ("shim_lost", "killed")
+
+
+def test_a_process_directory_that_was_deleted_by_half_is_cleared(daemon: Daemon) -> None:
+    """As a daemon leaves it that was killed while it deleted the directory of an ended process."""
+    execution = daemon.execute({"events": 5, "hang": True})
+    process = daemon.wait_state(execution, "running")["process"]
+    runs = daemon.home / "state" / "runs"
+    for name in ("pr_halfdeleted", "pr_renamed.gone"):
+        (runs / name).mkdir(mode=0o700)
+        for file in ("shim", "state"):
+            shutil.copy(runs / process / file, runs / name / file)
+    daemon.call("kill", execution=execution, mode="kill")
+    daemon.restart()
+    eventually(lambda: not list(runs.iterdir()), what="no process directory left")
+    assert daemon.run("and on")["state"] == "completed"
+    assert "the watch over a process failed" not in daemon.log
 
 
 @pytest.mark.soak
