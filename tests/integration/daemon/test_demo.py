@@ -27,9 +27,9 @@ def test_demo_holds_and_leaves_nothing_behind(tmp_path: Path) -> None:
             timeout=170,
             check=False,
         )
+        assert done.returncode == 0, done.stdout + done.stderr
         assert [path for path in Path(home).rglob("*") if not path.is_dir()] == []
         assert list(Path(home).glob(".local/state/hivectl/*")) == []
-    assert done.returncode == 0, done.stdout + done.stderr
     assert "Nothing is left behind." in done.stdout
     assert done.stdout.count("checked:") >= 8
     assert list(place.iterdir()) == []
