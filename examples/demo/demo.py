@@ -20,6 +20,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 HERE = Path(__file__).parent
 STEP_S = 30.0
 EVENTS = 150
@@ -259,11 +261,11 @@ def items(document: Any) -> list[dict[str, Any]]:
 
 
 def is_alive(pid: int) -> bool:
+    """A dead process whose parent has not fetched its end yet is dead all the same."""
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
         return False
-    return True
 
 
 def interrupt(_number: int, _frame: object) -> None:
