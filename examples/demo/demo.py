@@ -245,6 +245,12 @@ class Demo:
 
     def clean(self) -> None:
         """End what may still run after a failure, by pid."""
+        runs = Path(self.env["HIVECTL_HOME"], "state/runs")
+        if runs.is_dir() and any(runs.iterdir()):
+            # Runs outlive a daemon that was killed: a new one finds them, and ends them.
+            subprocess.run(
+                [self.hivectl, "daemon", "start"], env=self.env, timeout=STEP_S, check=False
+            )
         if self.processes(f"HIVECTL_HOME={self.env['HIVECTL_HOME']}"):
             words = [self.hivectl, "--no-autostart", "daemon", "stop", "--runs=kill"]
             subprocess.run(words, env=self.env, timeout=STEP_S, check=False)

@@ -15,7 +15,7 @@ import os
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import resources
@@ -425,8 +425,3 @@ def set_aside(path: Path, label: str) -> Path:
             part.rename(aside.with_name(aside.name + suffix))
     _mark(path).unlink(missing_ok=True)
     return aside
-
-
-def placeholders(values: Iterable[Any]) -> str:
-    """`?,?,?` for an IN list."""
-    return ",".join("?" for _ in values)
