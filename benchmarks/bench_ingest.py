@@ -132,7 +132,7 @@ async def follow(root: Path, output: Output, fd: int, *, is_pipe: bool) -> tuple
     stored |= {"id": EXECUTION, "process": PROCESS, "project": "p_1", "session": output.session}
     stored |= {"state": ExecutionState.RUNNING, "options": {}}
     runner = Runner(world(root, journal, publisher, bus), Execution(**stored), is_adopting=False)
-    # What `Runner._live` does before it follows. The init was seen before: it would need a store.
+    # What `Runner._drive` does before it follows. The init was seen before: it would need a store.
     spec = RunSpec(
         execution=EXECUTION,
         prompt="",
@@ -149,14 +149,15 @@ async def follow(root: Path, output: Output, fd: int, *, is_pipe: bool) -> tuple
     rest = len(output.init)
     while is_pipe and rest:
         rest -= len(os.read(fd, rest))
-    runner._stream = journal.open("project:p_1")
-    runner._handle = Spool(fd, is_pipe=is_pipe)  # type: ignore[assignment]
-    runner._conversation = conversation
-    runner._out = len(output.init)
+    live, reader = runner._live, runner._reader
+    live.stream = journal.open("project:p_1")
+    live.handle = Spool(fd, is_pipe=is_pipe)  # type: ignore[assignment]
+    live.conversation = conversation
+    reader.out = len(output.init)
     start, cpu = time.perf_counter(), time.process_time()
-    await runner._follow()
+    await reader.follow()
     took = time.perf_counter() - start, time.process_time() - cpu
-    assert publisher.events == output.events == runner._stream.last_seq, publisher.events
+    assert publisher.events == output.events == live.log.last_seq, publisher.events
     await journal.close()
     return took
 

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from hivectl.engine import runner as runners
+from hivectl.engine import live as lives
 from hivectl.journal import reader
 from hivectl.journal.record import Draft
 from hivectl.kit.ids import make_id, make_uuid
@@ -69,7 +69,7 @@ async def test_claude_never_hears_a_prompt_that_was_stopped_while_its_process_st
         )
         runner = farm.engine.runners[execution.id]
         async with asyncio.timeout(20):
-            while runner._stop is None:
+            while runner._live.stop is None:
                 await asyncio.sleep(0.01)
         killed.set()
         assert (await kill)[0].state is ExecutionState.CANCELLED
@@ -125,7 +125,7 @@ async def test_a_rule_that_answers_gives_a_run_no_time_back(tmp_path):
 
 
 async def test_a_run_survives_a_shim_that_does_not_answer_for_a_while(tmp_path, monkeypatch):
-    monkeypatch.setattr(runners, "ADOPT_RETRY_S", 0.01)
+    monkeypatch.setattr(lives, "ADOPT_RETRY_S", 0.01)
     refusals = {"set_deadline": 3, "close_stdin": 3}
 
     class Frozen(FakeHandle):

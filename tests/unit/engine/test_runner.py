@@ -8,6 +8,7 @@ import pytest
 
 from hivectl import config
 from hivectl.agents.claude import ClaudeAgent
+from hivectl.engine import live as lives
 from hivectl.engine import runner as runners
 from hivectl.engine.bus import Bus
 from hivectl.engine.engine import Engine
@@ -269,7 +270,7 @@ async def test_a_process_whose_supervisor_died_with_the_daemon_is_lost_and_never
 
 
 async def test_a_run_whose_shim_does_not_answer_is_not_given_up(tmp_path, monkeypatch):
-    monkeypatch.setattr(runners, "ADOPT_RETRY_S", 0.01)
+    monkeypatch.setattr(lives, "ADOPT_RETRY_S", 0.01)
 
     class Deaf(FakeHost):
         refusals = 3

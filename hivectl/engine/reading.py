@@ -1,0 +1,197 @@
+"""What a process says: followed, kept word for word in the log, and turned into facts in the store."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from functools import partial
+from typing import Any
+
+import msgspec
+
+from hivectl.engine.deadline import Deadline
+from hivectl.engine.effects import Applied, apply_effects
+from hivectl.engine.live import Live
+from hivectl.engine.publisher import Companion
+from hivectl.engine.writing import Writer
+from hivectl.journal import blobs
+from hivectl.journal.record import Draft, Source
+from hivectl.journal.writer import StreamLog
+from hivectl.ports import Exit, MessageSeen, Partial, PermissionAsked, ReplyNeeded, Seen
+
+_encode = msgspec.json.Encoder().encode
+READ_BYTES = 256 * 1024
+IDLE_S = 3600.0
+"""Longest time between two looks at a process that reports nothing; changes are announced at once."""
+STDERR_LINE_MAX = 16 * 1024
+STDERR_TAIL = 8 * 1024
+
+
+class Reader:
+    """Follows the output of one execution's process."""
+
+    def __init__(self, live: Live, writer: Writer, deadline: Deadline) -> None:
+        """What its output asks for goes to the writer; the clock stands while it waits for a person."""
+        self._live = live
+        self._writer = writer
+        self._deadline = deadline
+        self.out = 0
+        """Offset in the output spool up to which the log has it."""
+        self._err = 0
+        self._err_rest = b""
+        self._stderr_tail = b""
+        self.saw_output = False
+
+    def go_on_from(self, log: StreamLog) -> None:
+        """Begin where the log ends: what it has is not read again."""
+        self.out = log.source_end(self._live.process, "o")
+        self._err = log.source_end(self._live.process, "e")
+        self.saw_output = self.out > 0
+
+    async def follow(self) -> Exit:
+        """Read to the end of the process."""
+        handle, conversation = self._live.handle, self._live.conversation
+        assert handle is not None
+        assert conversation is not None
+        fed = self.out
+        was_stalled = self._live.execution.stalled is not None
+        while True:
+            ended = handle.exit
+            out = await self._live.patiently(partial(handle.read, "out", fed, READ_BYTES))
+            if out:
+                await self._take(conversation.feed(out, fed))
+                fed += len(out)
+            at = self._err + len(self._err_rest)
+            err = await self._live.patiently(partial(handle.read, "err", at, READ_BYTES))
+            if err:
+                await self._take_stderr(err)
+            if handle.is_stalled != was_stalled:
+                was_stalled = handle.is_stalled
+                await self._live.note(stalled="storage_full" if was_stalled else None)
+            if out or err:
+                await asyncio.sleep(0)  # a flood from one run leaves the others their turn
+            elif ended is not None:
+                await self._take(conversation.flush())
+                await self._take_stderr(b"", is_end=True)
+                return ended
+            else:
+                await handle.wait_change(IDLE_S)
+
+    async def _take(self, seen: list[Seen]) -> None:
+        if not seen:
+            return
+        drafts: list[Draft] = []
+        effects: list[tuple[int, Seen]] = []
+        end = self.out
+        spill_bytes = self._live.world.settings().number("log.spill_bytes")
+        for item in seen:
+            match item:
+                case MessageSeen():
+                    if len(item.raw) > spill_bytes:
+                        drafts.append(await self._live.patiently(partial(self._spill, item)))
+                    else:
+                        drafts.append(self._draft(item))
+                    end = item.end
+                    self.saw_output = True
+                    if item.kind == "assistant" and self._live.execution.retrying is not None:
+                        effects.append((end, item))
+                case Partial():
+                    raw = msgspec.Raw(item.raw)
+                    self._live.world.bus.ephemeral(
+                        self._live.log.stream,
+                        "partial",
+                        {"after_seq": self._live.log.last_seq, "raw": raw},
+                        execution=self._live.id,
+                    )
+                case ReplyNeeded():
+                    self._writer.add(item.frame, item.data)
+                case _:
+                    effects.append((end, item))
+        if effects:
+            await self._apply(effects, drafts)
+        else:
+            self._live.world.publisher.append(self._live.log.stream, drafts)
+        self.out = end
+        self._writer.kick()
+        await self._live.world.publisher.wait_clear(self._live.log.stream)
+
+    async def _apply(self, effects: list[tuple[int, Seen]], drafts: list[Draft]) -> None:
+        if (
+            any(isinstance(item, PermissionAsked) for _, item in effects)
+            and not self._deadline.is_lifted
+        ):
+            # Before anybody is asked: a daemon that dies while a person thinks must not cost the run.
+            await self._deadline.set(None)
+        default = self._live.world.settings().text("approval.default")
+        applied = await self._live.commit(
+            lambda tx: apply_effects(tx, self._live.id, effects, default=default),
+            Companion(self._live.log.stream, drafts),
+        )
+        await self._after(applied)
+
+    async def _after(self, applied: Applied) -> None:
+        self._live.execution = applied.execution
+        for approval in applied.decided:
+            self._writer.answer(approval)
+        await self._deadline.tend(applied.execution)
+        if applied.is_over:
+            self._writer.close()
+
+    def _draft(self, item: MessageSeen) -> Draft:
+        if item.is_json:
+            return self._draft_of(item, {"raw": msgspec.Raw(item.raw)})
+        return self._draft_of(item, {"raw_b64": base64.b64encode(item.raw).decode()})
+
+    def _spill(self, item: MessageSeen) -> Draft:
+        """Writes a file of its own: the disk may refuse."""
+        ref = blobs.write_blob(self._live.log, item.raw)
+        return self._draft_of(item, {**ref, "is_json": item.is_json})
+
+    def _draft_of(self, item: MessageSeen, content: dict[str, Any]) -> Draft:
+        head: dict[str, Any] = {"kind": item.kind, "direction": "out"}
+        if item.subtype:
+            head["subtype"] = item.subtype
+        if item.text:
+            head["text"] = item.text
+        return Draft(
+            "message",
+            _encode(head | content),
+            self._live.world.clock.now_us(),
+            self._live.id,
+            self._live.execution.session,
+            src=Source(self._live.process, "o", item.end),
+        )
+
+    async def _take_stderr(self, data: bytes, *, is_end: bool = False) -> None:
+        rest = self._err_rest + data
+        drafts: list[Draft] = []
+        while rest:
+            cut = rest.find(b"\n", 0, STDERR_LINE_MAX)
+            if cut < 0 and len(rest) < STDERR_LINE_MAX and not is_end:
+                break
+            size = cut + 1 if cut >= 0 else min(len(rest), STDERR_LINE_MAX)
+            line, rest = rest[:size], rest[size:]
+            self._err += size
+            self._stderr_tail = (self._stderr_tail + line)[-STDERR_TAIL:]
+            body = msgspec.json.encode({"text": line.rstrip(b"\r\n").decode("utf-8", "replace")})
+            source = Source(self._live.process, "e", self._err)
+            drafts.append(
+                Draft(
+                    "stderr",
+                    body,
+                    self._live.world.clock.now_us(),
+                    self._live.id,
+                    self._live.execution.session,
+                    src=source,
+                )
+            )
+        self._err_rest = rest
+        self._live.world.publisher.append(self._live.log.stream, drafts)
+        await self._live.world.publisher.wait_clear(self._live.log.stream)
+
+    def stderr_tail(self) -> str:
+        """The last of what it wrote to stderr."""
+        if not self._stderr_tail and self._live.handle is not None and self._err:
+            start = max(0, self._err - STDERR_TAIL)
+            self._stderr_tail = self._live.handle.read("err", start, self._err - start)
+        return self._stderr_tail.decode("utf-8", "replace")

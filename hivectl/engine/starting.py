@@ -1,0 +1,182 @@
+"""How an execution gets its process: found again, or prepared, checked and started."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from hivectl.engine import directory
+from hivectl.engine import live as patience
+from hivectl.engine.live import STORAGE_RETRY_S, UNREACHABLE, Live
+from hivectl.kit.ids import make_uuid
+from hivectl.logic.environment import environment
+from hivectl.model.errors import HiveError
+from hivectl.model.project import Project
+from hivectl.model.work import Options, Order
+from hivectl.ports import Handle, RunSpec
+from hivectl.store import projects, work
+
+_log = logging.getLogger(__name__)
+
+
+async def adopt(live: Live) -> Handle | None:
+    """Find the process again, however long its shim does not answer: it may be frozen, or of another
+    version, and a run that lives must not be given up."""
+    while True:
+        try:
+            return await live.world.host.adopt(live.process)
+        except HiveError as exc:
+            if exc.code not in UNREACHABLE:
+                raise
+            _log.warning("shim does not answer", extra={"execution": live.id, "error": exc.message})
+            await live.note(stalled="shim_unreachable")
+            await asyncio.sleep(patience.ADOPT_RETRY_S)
+
+
+async def prepare(live: Live) -> tuple[RunSpec, bool]:
+    """Choose the conversation and store the choice; a later start of the same execution repeats it.
+
+    Beside what to start: whether descendants may outlive it."""
+    order, project = await live.commit(
+        lambda tx: (
+            work.find_order(tx, live.execution.order_id),
+            projects.find(tx, live.execution.project),
+        )
+    )
+    if live.handle is not None and live.execution.session is None:
+        # It lives, and only a database that was rebuilt does not know its session: Claude will tell.
+        live.execution = replace(live.execution, session=make_uuid())
+    if live.execution.session is None:
+        trusted = await check(live, project)
+        session, resume, fork_from = _choose_session(order, project)
+        live.execution = await live.commit(
+            lambda tx: work.prepare(
+                tx,
+                live.id,
+                session=session,
+                resume=resume,
+                fork_from=fork_from,
+                trusted=trusted,
+            )
+        )
+    return _spec(live, order, project), bool(project.defaults.get("keep_descendants"))
+
+
+async def check_again(live: Live, spec: RunSpec) -> None:
+    """It was prepared before a restart, however long ago: what was true then may not be now.
+
+    Raises HiveError TRUST_CHANGED."""
+    project = await live.commit(lambda tx: projects.find(tx, live.execution.project))
+    if await check(live, project) != spec.trusted:
+        raise HiveError(
+            "TRUST_CHANGED", "The project's trust changed before the execution started."
+        )
+
+
+async def check(live: Live, project: Project) -> bool:
+    """Whether the project is trusted now. Raises HiveError PATH_CHANGED or TRUST_CHANGED."""
+    try:
+        await asyncio.to_thread(directory.check_identity, project)
+    except HiveError as exc:
+        message = exc.message
+        await live.commit(lambda tx: projects.set_error(tx, project.id, message))
+        raise
+    if project.error:
+        await live.commit(lambda tx: projects.set_error(tx, project.id, None))
+    while True:
+        try:
+            return await asyncio.to_thread(directory.is_trusted, project)
+        except HiveError as exc:
+            if exc.code == "RESOURCE_LIMIT":
+                await asyncio.sleep(STORAGE_RETRY_S)
+                continue
+            await _break_trust(live, project)
+            raise
+
+
+async def _break_trust(live: Live, project: Project) -> None:
+    if not project.trust_broken:
+        await live.commit(
+            lambda tx: projects.set_trust(
+                tx, project.id, project.trust_hash, broken=True, actor="system", request=""
+            )
+        )
+
+
+def _spec(live: Live, order: Order, project: Project) -> RunSpec:
+    settings, execution = live.world.settings(), live.execution
+    assert execution.session is not None
+    slash = project.defaults.get("slash_commands")
+    return RunSpec(
+        execution=live.id,
+        prompt=order.prompt,
+        prompt_uuid=order.prompt_uuid,
+        cwd=Path(project.path),
+        session=execution.session,
+        resume=execution.resume,
+        fork_from=execution.fork_from,
+        options=options_of(order.options),
+        trusted=execution.trusted,
+        slash_commands=settings.flag("claude.slash_commands") if slash is None else bool(slash),
+        deny_read=live.world.deny_read,
+        env=environment(settings.environment, settings["claude.env"], project.env, live.id),
+    )
+
+
+async def start(live: Live, spec: RunSpec, *, keep: bool) -> Handle:
+    """Start the process, within the limits of options and settings. Raises HiveError SPAWN_FAILED."""
+    info = await live.world.agent.probe()
+    settings = live.world.settings()
+    launch = live.world.agent.launch(spec, info)
+    no_output = spec.options.no_output_timeout_s or settings.seconds_or_none(
+        "execution.no_output_timeout_s"
+    )
+    launch = replace(
+        launch,
+        deadline_s=spec.options.timeout_s or settings.seconds("execution.timeout_s"),
+        no_output_s=no_output,
+        hang_s=settings.seconds("execution.hang_after_result_s"),
+        linger_s=settings.seconds("execution.linger_s"),
+        keep_descendants=keep,
+        max_output_bytes=settings.number("execution.max_output_bytes"),
+    )
+    while True:
+        if live.stop is not None:
+            raise HiveError("SPAWN_FAILED", "It was stopped before it started.")
+        try:
+            return await live.world.host.start(live.process, launch)
+        except HiveError as exc:
+            if exc.code != "STORAGE_FULL":
+                raise
+            await live.note(stalled="storage_full")
+            await asyncio.sleep(STORAGE_RETRY_S)
+
+
+def options_of(stored: dict[str, Any]) -> Options:
+    """Options from their stored form."""
+    lists = ("allowed_tools", "disallowed_tools", "add_dirs")
+    values: dict[str, Any] = {
+        name: tuple(value) if name in lists else value
+        for name, value in stored.items()
+        if value is not None
+    }
+    return Options(**values)
+
+
+def _choose_session(order: Order, project: Project) -> tuple[str, bool, str | None]:
+    """(session id, resume it?, forked from)."""
+    wanted = (
+        project.session
+        if order.session == "current"
+        else None
+        if order.session == "new"
+        else order.session
+    )
+    if wanted is None:
+        return make_uuid(), False, None
+    if order.fork:
+        return make_uuid(), False, wanted
+    return wanted, True, None

@@ -1,0 +1,34 @@
+"""The judgement of an execution, from what is stored of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hivectl.logic import outcome as outcomes
+from hivectl.model.work import Execution, ExecutionState, Outcome, Usage
+from hivectl.ports import ErrorSeen, Exit, LimitSeen, ResultSeen
+
+
+def judge(execution: Execution, ended: Exit, stderr_tail: str, *, saw_output: bool) -> Outcome:
+    """The end of an execution from what is stored of it and how its process ended."""
+    verdict = execution.verdict
+    result = None
+    if verdict is not None:
+        result = ResultSeen(
+            **{**verdict, "usage": Usage(**verdict["usage"]), "errors": tuple(verdict["errors"])}
+        )
+    errors = [ErrorSeen(**found) for found in execution.evidence.get("errors", [])]
+    limits = [LimitSeen(**found) for found in execution.evidence.get("limits", [])]
+    outcome = outcomes.judge(
+        ended=ended,
+        result=result,
+        errors=errors,
+        limit=limits[-1] if limits else None,
+        stopped=execution.stop_reason,
+        stderr_tail=stderr_tail,
+        saw_output=saw_output,
+        usage=Usage(**execution.usage) if execution.usage else None,
+    )
+    if execution.stop_note and outcome.state is ExecutionState.CANCELLED:
+        outcome = replace(outcome, message=f"{outcome.message} ({execution.stop_note})")
+    return outcome

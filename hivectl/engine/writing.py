@@ -1,0 +1,67 @@
+"""What a process hears: frames in order, each written once, beside the reading."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from functools import partial
+from typing import Any
+
+from hivectl.engine.live import Live
+from hivectl.model.approval import Approval
+from hivectl.ports import Answer
+from hivectl.store import people
+
+
+class Writer:
+    """The stdin of one execution's process."""
+
+    def __init__(self, live: Live) -> None:
+        """Nothing is written before `kick`."""
+        self._live = live
+        self._outgoing: deque[tuple[str, bytes, str | None] | None] = deque()
+        self._task: asyncio.Task[Any] | None = None
+        self._is_closing = False
+
+    def add(self, frame: str, data: bytes) -> None:
+        """Write a frame when its turn comes; the next `kick` begins."""
+        self._outgoing.append((frame, data, None))
+
+    def answer(self, approval: Approval) -> None:
+        """Let Claude hear a decision, and note that it did."""
+        assert self._live.conversation is not None
+        said = approval.answer or {"allow": False, "message": "No answer."}
+        frame, data = self._live.conversation.answer(approval.request, Answer(**said))
+        self._outgoing.append((frame, data, approval.id))
+        self.kick()
+
+    def close(self) -> None:
+        """End of input, after what is to be written before it."""
+        if not self._is_closing:
+            self._is_closing = True
+            self._outgoing.append(None)
+            self.kick()
+
+    def kick(self) -> None:
+        """Frames go out one after the other, beside the reading: Claude may not read while we do not."""
+        if (
+            self._outgoing
+            and (self._task is None or self._task.done())
+            and self._live.handle is not None
+        ):
+            self._task = self._live.world.nursery.start(
+                self._write_frames(), name=f"stdin of {self._live.id}"
+            )
+
+    async def _write_frames(self) -> None:
+        handle = self._live.handle
+        assert handle is not None
+        while self._outgoing:
+            item = self._outgoing.popleft()
+            if item is None:
+                await self._live.insist(partial(handle.close_stdin, hang=True))
+                continue
+            frame, data, approval = item
+            was_written = await handle.write(frame, data)
+            if was_written and approval is not None:
+                await self._live.commit(partial(people.delivered, id_=approval))
