@@ -19,6 +19,7 @@ from typing import Any
 
 from hivectl.kit.clock import parse_duration_s
 from hivectl.model.errors import HiveError
+from hivectl.model.price import parse_price
 
 DEFAULT_PORT = 4483
 SOCKET_PATH_BYTES = 91
@@ -77,6 +78,13 @@ SETTINGS: tuple[Setting, ...] = (
     S("queue.max_orders", "int", 100_000, "Most work orders waiting.", least=1),
     S("queue.idempotency_h", "int", 24, "Hours an idempotency key is remembered.", least=1, most=24 * 30),
     S("approval.default", "choice", "ask", "What happens when no rule matches.", choices=("ask", "deny", "allow")),
+    S("budget.project_usd_per_day", "float", 0.0, "Most US dollars a project may use a day; 0 = no limit. Projects can set it for themselves.", least=0, reloads=True),
+    S("budget.project_tokens_per_day", "int", 0, "Most tokens, of all kinds, a project may use a day; 0 = no limit.", least=0, reloads=True),
+    S("budget.project_minutes_per_day", "float", 0.0, "Most minutes a project's executions may run a day; 0 = no limit.", least=0, reloads=True),
+    S("budget.user_usd_per_day", "float", 0.0, "Most US dollars a user may use a day, over all projects; 0 = no limit.", least=0, reloads=True),
+    S("budget.user_tokens_per_day", "int", 0, "Most tokens, of all kinds, a user may use a day; 0 = no limit.", least=0, reloads=True),
+    S("budget.user_minutes_per_day", "float", 0.0, "Most minutes a user's executions may run a day; 0 = no limit.", least=0, reloads=True),
+    S("usage.prices", "table", {}, "Prices by part of a model's name, in dollars a million tokens as INPUT/OUTPUT, such as opus = 4/20; used only where Claude states none.", reloads=True),
     S("log.segment_bytes", "size", 64 * MIB, "A log segment is closed at this size.", least=64 * 1024),
     S("log.segment_age_s", "duration", 86400.0, "A log segment is closed at this age.", least=1),
     S("log.segment_lines", "int", 1_000_000, "A log segment is closed at this many lines.", least=100),
@@ -289,6 +297,9 @@ def parse_value(key: str, raw: Any, origin: str) -> Any:
         raise _wrong(key, raw, origin, "there is no such setting", close=_closest(key))
     try:
         value = _PARSERS[setting.kind](raw)
+        if key == "usage.prices":
+            for text in value.values():
+                parse_price(text)
     except (ValueError, TypeError) as exc:
         raise _wrong(key, raw, origin, str(exc)) from None
     if setting.choices and value not in setting.choices:

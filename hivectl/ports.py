@@ -13,6 +13,7 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
+from hivectl.model.usage import Figures
 from hivectl.model.work import Options, Usage
 
 Spool = Literal["out", "err"]
@@ -36,6 +37,7 @@ class StopReason(StrEnum):
     HANG = "hang"
     OUTPUT_LIMIT = "output_limit"
     SHUTDOWN = "shutdown"
+    BUDGET = "budget"
     LEASE = "lease"
 
 
@@ -221,6 +223,21 @@ class Partial(msgspec.Struct, frozen=True, gc=False):
     end: int
 
 
+class UsageSeen(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """Figures of one message of the running turn; they come again with each of its blocks."""
+
+    message: str
+    model: str = ""
+    input_tokens: int = 0
+    output_tokens: int = 0
+    """What the stream of the message began with, unless `is_final`."""
+    cache_read_tokens: int = 0
+    cache_creation_tokens: int = 0
+    said_tokens: int = 0
+    """About what this block has: for messages whose final figures never come."""
+    is_final: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class SessionSeen:
     """Claude named its session (newest wins)."""
@@ -274,6 +291,9 @@ class ResultSeen:
     api_error_status: int | None = None
     structured: Any = None
     usage: Usage
+    models: tuple[Figures, ...] = ()
+    """What the turn used by model, or (`is_total`) the process since its start."""
+    is_total: bool = False
     permission_denials: int = 0
     origin: str = ""
     """Not empty when the turn was not ours (background work reported)."""
@@ -313,6 +333,7 @@ class RetrySeen:
 Seen = (
     MessageSeen
     | Partial
+    | UsageSeen
     | SessionSeen
     | PermissionAsked
     | PermissionWithdrawn

@@ -40,6 +40,13 @@ _FLAGS: tuple[tuple[str, str, Callable[[Options], str | None]], ...] = (
     ("--allowedTools=", "allowed_tools", lambda o: ",".join(o.allowed_tools) or None),
     ("--disallowedTools=", "disallowed_tools", lambda o: ",".join(o.disallowed_tools) or None),
     ("--max-turns=", "max_turns", lambda o: None if o.max_turns is None else str(o.max_turns)),
+    (
+        "--max-budget-usd=",
+        "max_budget_usd",
+        lambda o: (
+            None if o.max_budget_usd is None else f"{o.max_budget_usd:.6f}".rstrip("0").rstrip(".")
+        ),
+    ),
     ("--effort=", "effort", lambda o: o.effort),
     (
         "--json-schema=",

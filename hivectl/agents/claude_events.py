@@ -16,7 +16,9 @@ from typing import Any, NoReturn
 
 import msgspec
 
+from hivectl.model.usage import Figures
 from hivectl.model.work import Usage
+from hivectl.ports import UsageSeen
 
 TEXT_MAX = 2000
 """Characters of the short text of a line."""
@@ -27,6 +29,12 @@ _decoder = msgspec.json.Decoder()
 _WORD = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
+ID_MAX = 200
+"""Characters of an id; what is longer is cut."""
+BYTES_OF_TOKEN = 4
+"""About so many bytes of JSON make a token: for messages whose own count never comes."""
+SYNTHETIC = "<synthetic>"
+"""The model of messages that Claude Code itself wrote."""
 _RESERVED = frozenset({"prompt", "stderr", "invalid"})
 """Kinds of records that hivectl itself writes: a line of Claude's may not pass for one."""
 
@@ -157,6 +165,9 @@ class TurnUsage:
 
     usage: Usage
     total_usd: float
+    models: tuple[Figures, ...] = ()
+    is_total: bool = False
+    """`models` are running totals of the process: this version states nothing else."""
 
 
 def usage_of(event: Event, seen_usd: float) -> TurnUsage:
@@ -173,6 +184,7 @@ def usage_of(event: Event, seen_usd: float) -> TurnUsage:
     }
     if isinstance(delta, dict):
         models = [mapping(model) for model in delta.values()]
+        by_model = figures_by_model(delta)
         usage = Usage(
             **fields,
             input_tokens=sum(count(m.get("inputTokens")) for m in models),
@@ -182,6 +194,8 @@ def usage_of(event: Event, seen_usd: float) -> TurnUsage:
             cost_usd=sum(money(m.get("costUSD")) for m in models),
         )
     else:
+        totals = mapping(event.get("modelUsage"))
+        by_model = figures_by_model(totals) or (Figures(cost_usd=total),)
         tokens = mapping(event.get("usage"))
         usage = Usage(
             **fields,
@@ -191,7 +205,69 @@ def usage_of(event: Event, seen_usd: float) -> TurnUsage:
             cache_creation_tokens=count(tokens.get("cache_creation_input_tokens")),
             cost_usd=max(total - seen_usd, 0.0),
         )
-    return TurnUsage(usage, total)
+    return TurnUsage(usage, total, by_model, not isinstance(delta, dict))
+
+
+def figures_by_model(value: Event) -> tuple[Figures, ...]:
+    """The entries of a `modelUsage`."""
+    return tuple(
+        Figures(
+            model=text_of(name)[:ID_MAX],
+            input_tokens=count(model.get("inputTokens")),
+            output_tokens=count(model.get("outputTokens")),
+            cache_read_tokens=count(model.get("cacheReadInputTokens")),
+            cache_creation_tokens=count(model.get("cacheCreationInputTokens")),
+            cost_usd=money(model.get("costUSD")),
+        )
+        for name, model in ((name, mapping(entry)) for name, entry in islice(value.items(), 100))
+    )
+
+
+def message_usage(event: Event) -> UsageSeen | None:
+    """The figures that come with a block of an answer; None where there are none.
+
+    Their `output_tokens` is what the stream began with, so what the block says is measured beside it.
+    """
+    message = mapping(event.get("message"))
+    tokens, id_ = message.get("usage"), text_of(message.get("id"))[:ID_MAX]
+    if message.get("model") == SYNTHETIC or not id_ or not isinstance(tokens, dict):
+        return None
+    said = sum(_said_bytes(block) for block in _blocks(event))
+    return UsageSeen(
+        message=id_,
+        model=text_of(message.get("model"))[:ID_MAX],
+        said_tokens=-(-said // BYTES_OF_TOKEN),
+        is_final=isinstance(message.get("stop_reason"), str),
+        input_tokens=count(tokens.get("input_tokens")),
+        output_tokens=count(tokens.get("output_tokens")),
+        cache_read_tokens=count(tokens.get("cache_read_input_tokens")),
+        cache_creation_tokens=count(tokens.get("cache_creation_input_tokens")),
+    )
+
+
+def stream_usage(event: Event) -> UsageSeen | None:
+    """The final figures of a message that was streamed; None for all other pieces."""
+    piece = mapping(event.get("event"))
+    tokens, id_ = piece.get("usage"), text_of(event.get("api_message_id"))[:ID_MAX]
+    if piece.get("type") != "message_delta" or not id_ or not isinstance(tokens, dict):
+        return None
+    return UsageSeen(
+        message=id_,
+        is_final=True,
+        input_tokens=count(tokens.get("input_tokens")),
+        output_tokens=count(tokens.get("output_tokens")),
+        cache_read_tokens=count(tokens.get("cache_read_input_tokens")),
+        cache_creation_tokens=count(tokens.get("cache_creation_input_tokens")),
+    )
+
+
+def _said_bytes(block: Event) -> int:
+    """What was written to say this; a signature is not."""
+    said = {name: value for name, value in block.items() if name != "signature"}
+    try:
+        return len(msgspec.json.encode(said))
+    except (UnicodeEncodeError, RecursionError):
+        return 0
 
 
 # --- the short text of a line ----------------------------------------------------------------------

@@ -59,6 +59,7 @@ class ClaudeConversation:
             "system": self._system,
             "assistant": self._assistant,
             "result": self._result,
+            "stream_event": self._stream_event,
             "control_request": self._control_request,
             "control_cancel_request": self._withdrawn,
             "rate_limit_event": self._limit,
@@ -140,7 +141,13 @@ class ClaudeConversation:
                 error=text_of(event.get("error")) or "unknown",
             )
 
+    def _stream_event(self, event: Event) -> Iterator[Seen]:
+        if (used := claude_events.stream_usage(event)) is not None:
+            yield used
+
     def _assistant(self, event: Event) -> Iterator[Seen]:
+        if (used := claude_events.message_usage(event)) is not None:
+            yield used
         error = word(event.get("error"))
         if not error:
             return
@@ -185,6 +192,8 @@ class ClaudeConversation:
             api_error_status=whole(event.get("api_error_status")),
             structured=claude_events.clean(event.get("structured_output")),
             usage=turn.usage,
+            models=turn.models,
+            is_total=turn.is_total,
             permission_denials=len(denials) if isinstance(denials, list) else 0,
             origin=(word(mapping(origin).get("kind")) or "unknown") if origin else "",
             session=text_of(event.get("session_id")),

@@ -18,6 +18,7 @@ from hivectl.cli.commands import (
     reading,
     running,
     sessions,
+    spending,
     system,
 )
 from hivectl.cli.session import FORMATS, Globals, Session
@@ -78,7 +79,7 @@ def options(
     )
 
 
-for module in (running, reading, approval, system):
+for module in (running, reading, approval, spending, system):
     module.register(app)
 app.add_typer(project.app, name="project")
 app.add_typer(sessions.app, name="session")

@@ -35,7 +35,7 @@ def execution(item: Mapping[str, Any]) -> str:
         ("waited", format_duration(item["waited_ms"] / 1000) if item.get("waited_ms") else None),
         ("turns", usage.get("turns") or None),
         ("tokens", views.tokens(usage) if usage.get("output_tokens") else None),
-        ("cost", f"{views.money(item['cost_usd'])} (estimate)" if item.get("cost_usd") else None),
+        ("cost", _cost(item)),
         (
             "process",
             f"{item['process']} (pid {item['pid']})" if item.get("pid") else item.get("process"),
@@ -53,6 +53,14 @@ def execution(item: Mapping[str, Any]) -> str:
     if item.get("result"):
         text += f"\n\nresult\n{sanitize(item['result']).rstrip()}"
     return text
+
+
+def _cost(item: Mapping[str, Any]) -> str | None:
+    if not item.get("cost_usd"):
+        return None
+    if item.get("cost_is_estimate"):
+        return f"{views.money(item['cost_usd'], is_rough=True)} (partly from tokens: it ended before Claude stated it)"
+    return f"{views.money(item['cost_usd'])} (estimate)"
 
 
 def project(item: Mapping[str, Any]) -> str:

@@ -49,7 +49,7 @@ def _value(name: str, text: str) -> Any:
         value = json.loads(text)
     except ValueError:
         return text
-    return value if isinstance(value, int | dict | list) else text
+    return value if isinstance(value, int | float | dict | list) else text
 
 
 def parse_env(given: list[str]) -> dict[str, str]:

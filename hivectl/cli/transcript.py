@@ -92,6 +92,8 @@ class Transcript:
             case "approval.decided":
                 said = [line(("", f"    {text}"), is_single=True) for text in views.instead(data)]
                 return [_decided(data), *said]
+            case "budget.warning" | "budget.exceeded":
+                return [line(("warn", "budget  "), ("", str(data.get("message", ""))))]
             case "usage_limit.hit":
                 return [line(("warn", "usage limit"), ("", _until(data)))]
             case "system.notice":
@@ -285,7 +287,8 @@ def _figures(item: Mapping[str, Any]) -> list[str]:
     if sent or usage.get("output_tokens"):
         parts.append(f"{sent:,} in, {usage.get('output_tokens', 0):,} out")
     if cost := item.get("cost_usd"):
-        parts.append(f"{views.money(cost)} (estimate)")
+        rough = item.get("cost_is_estimate")
+        parts.append(f"{views.money(cost, is_rough=rough)} (estimate)")
     return parts
 
 

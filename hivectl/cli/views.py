@@ -53,11 +53,12 @@ def size(count: float) -> str:
     return f"{count:.1f} TiB"
 
 
-def money(amount: float | None) -> str:
-    """US dollars."""
+def money(amount: float | None, *, is_rough: object = False) -> str:
+    """US dollars; `~` where part was worked out from tokens because Claude never stated it."""
     if not amount:
         return "-"
-    return f"${amount:.4f}" if amount < 1 else f"${amount:.2f}"
+    about = "~" if is_rough else ""
+    return f"{about}${amount:.4f}" if amount < 1 else f"{about}${amount:.2f}"
 
 
 def state(item: Item) -> str:
@@ -127,7 +128,7 @@ EXECUTIONS: Columns = (
     ("PROJECT", lambda x, _: x["project_name"]),
     ("STATE", lambda x, _: state(x)),
     ("TIME", _lasted),
-    ("COST", lambda x, _: money(x.get("cost_usd"))),
+    ("COST", lambda x, _: money(x.get("cost_usd"), is_rough=x.get("cost_is_estimate"))),
     ("PROMPT", lambda x, _: x["prompt"]),
 )
 EXECUTIONS_WIDE: Columns = (

@@ -242,6 +242,24 @@ class CallsSync:
         answer = self.request("kill", sent)
         return cast("results.Killed", answer)
 
+    def usage(
+        self,
+        *,
+        by: Literal["project", "user", "model", "day", "execution"] | Unset = UNSET,
+        since: str | Unset = UNSET,
+        until: str | Unset | None = UNSET,
+        project: str | Unset | None = UNSET,
+        user: str | Unset | None = UNSET,
+        limit: int | Unset = UNSET,
+        cursor: str | Unset | None = UNSET,
+    ) -> results.UsagePage:
+        """Runs, tokens, minutes and money by project, user, model, day or execution."""
+        sent = given(
+            by=by, since=since, until=until, project=project, user=user, limit=limit, cursor=cursor
+        )
+        answer = self.request("usage", sent)
+        return cast("results.UsagePage", answer)
+
     def message_get(
         self,
         stream: str,

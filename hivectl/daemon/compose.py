@@ -36,7 +36,8 @@ from hivectl.services.messages import Messages
 from hivectl.services.people import People
 from hivectl.services.projects import Projects
 from hivectl.services.system import System
-from hivectl.store import work
+from hivectl.services.usage import Usage
+from hivectl.store import usage, work
 from hivectl.store.database import Database, DatabaseDamaged, Tx, set_aside
 
 _log = logging.getLogger(__name__)
@@ -117,6 +118,7 @@ class Daemon:
             await _try(
                 "forget old keys", db.write(lambda tx: work.forget_keys(tx, older_us=key_age_us))
             )
+            await _try("forget old budgets", db.write(usage.forget))
 
     async def _open_database(self, places: Places) -> tuple[Database, list[str]]:
         """The database, and what the user must be told of it: made anew from the log where it was lost."""
@@ -239,6 +241,7 @@ class Daemon:
             Executions(house, projects),
             People(house, projects),
             messages,
+            Usage(house, projects),
             system,
         ):
             bindings |= service.bindings()

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from hivectl.kit.ids import make_id
 from hivectl.logic import policy
 from hivectl.model.approval import Approval, ApprovalState
+from hivectl.model.usage import NO_BUDGETS, Budgets
 from hivectl.model.work import Execution
 from hivectl.ports import (
     ErrorSeen,
@@ -25,8 +26,12 @@ from hivectl.ports import (
     RetrySeen,
     Seen,
     SessionSeen,
+    StopMode,
+    StopReason,
+    UsageSeen,
 )
-from hivectl.store import people, projects, work
+from hivectl.store import budgets as budget_table
+from hivectl.store import people, projects, usage, work
 from hivectl.store.database import Tx
 
 DENIED_BY_DEFAULT = "No rule allows this, and approval.default is deny."
@@ -39,25 +44,52 @@ class Applied:
     execution: Execution
     decided: list[Approval] = field(default_factory=list)
     """Approvals that a rule has answered."""
+    is_stopped: bool = False
+    """A budget is used up: that it must end is stored already."""
     is_over: bool = False
     """Claude gave its verdict on our turn: no more input."""
 
 
 def apply_effects(
-    tx: Tx, id_: str, effects: Sequence[tuple[int, Seen]], *, default: str
+    tx: Tx,
+    id_: str,
+    effects: Sequence[tuple[int, Seen]],
+    *,
+    default: str,
+    budgets: Budgets = NO_BUDGETS,
 ) -> Applied:
     """Store what follows from `effects`, (offset after the line, fact) in order of the output."""
     execution = work.find(tx, id_)
     applied = Applied(execution)
     fresh = [(end, item) for end, item in effects if end > execution.applied_end]
+    messages: list[UsageSeen] = []
     for _, item in fresh:
+        if isinstance(item, UsageSeen):
+            messages.append(item)
+            continue
+        if isinstance(item, ResultSeen):
+            messages.clear()  # it states their sum
         _apply(tx, applied, item, default=default)
+    usage.see(tx, execution, messages, budgets.prices)
     if effects:
         work.mark_applied(tx, id_, max(end for end, _ in effects))
     # A verdict that was stored before a crash still has to close the input.
     applied.execution = work.find(tx, id_)
     applied.is_over = applied.execution.verdict is not None
+    if any(isinstance(item, UsageSeen | ResultSeen) for _, item in fresh):
+        _watch_budgets(tx, applied, budgets)
     return applied
+
+
+def _watch_budgets(tx: Tx, applied: Applied, budgets: Budgets) -> None:
+    """Stop the run whose budget is used up; one that has its verdict costs no more."""
+    overrun = budget_table.check(tx, applied.execution, budgets)
+    if overrun is None or applied.is_over or applied.execution.stop_mode is not None:
+        return
+    applied.execution = work.want_stop(
+        tx, overrun.execution, mode=StopMode.TERMINATE, reason=StopReason.BUDGET, by="system", note=overrun.sentence
+    )  # fmt: skip
+    applied.is_stopped = True
 
 
 def _apply(tx: Tx, applied: Applied, item: Seen, *, default: str) -> None:
@@ -78,7 +110,7 @@ def _apply(tx: Tx, applied: Applied, item: Seen, *, default: str) -> None:
                 people.withdraw(tx, known.id)
                 work.go_on(tx, id_)
         case ResultSeen():
-            work.store_verdict(tx, id_, asdict(item))
+            _settle(tx, id_, item)
         case ErrorSeen():
             work.add_evidence(tx, id_, "errors", asdict(item))
         case LimitSeen():
@@ -90,6 +122,12 @@ def _apply(tx: Tx, applied: Applied, item: Seen, *, default: str) -> None:
             work.note(tx, id_, retrying=None)
         case _:
             pass
+
+
+def _settle(tx: Tx, id_: str, item: ResultSeen) -> None:
+    execution = work.find(tx, id_)  # it may have learnt its model in this batch
+    turn, parts = usage.settle(tx, execution, item)
+    work.store_verdict(tx, id_, asdict(replace(item, usage=turn, models=tuple(parts))))
 
 
 def _ask(tx: Tx, applied: Applied, item: PermissionAsked, *, default: str) -> None:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from hivectl.engine.budgets import BudgetClock
 from hivectl.engine.runner import RETRYABLE, Runner, World
 from hivectl.kit import failpoint
 from hivectl.kit.ids import make_id
@@ -75,6 +76,10 @@ class Engine:
         if strays:
             _ = self.world.nursery.start(self._clear_strays(strays), name="strays")
         _ = self.world.nursery.start(self._claim_loop(), name="claims")
+        budgets = BudgetClock(
+            self.world.db, self.world.settings, stop=self._stop_live, wake=self.wake
+        )
+        _ = self.world.nursery.start(budgets.run(), name="budgets")
         self.wake()
         return {"adopted": len(live), "strays": len(strays)}
 
@@ -115,6 +120,10 @@ class Engine:
 
     def _live_runners(self) -> list[Runner]:
         return list(self.runners.values())
+
+    async def _stop_live(self, id_: str, mode: StopMode, reason: StopReason) -> None:
+        if (runner := self.runners.get(id_)) is not None:
+            await runner.stop(mode, reason)
 
     async def _stop_one(self, runner: Runner, mode: StopMode, reason: StopReason) -> None:
         want = partial(work.want_stop, id_=runner.id, mode=mode, reason=reason)

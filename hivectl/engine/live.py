@@ -11,6 +11,7 @@ import errno
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from hivectl.config import Settings
@@ -105,6 +106,12 @@ class Live:
                     "shim does not answer", extra={"execution": self.id, "error": exc.message}
                 )
                 await asyncio.sleep(ADOPT_RETRY_S)
+
+    async def end_by(self, mode: StopMode, reason: StopReason) -> None:
+        """Begin the stop ladder, after it is stored who wants it."""
+        self.stop = (mode, reason)
+        if self.handle is not None:
+            await self.insist(partial(self.handle.stop, mode, reason))
 
     async def find(self) -> Execution:
         """As stored."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from hivectl.engine.budgets import budgets_of
 from hivectl.engine.deadline import Deadline
 from hivectl.engine.effects import Applied, apply_effects
 from hivectl.engine.live import Live
@@ -17,7 +18,16 @@ from hivectl.engine.writing import Writer
 from hivectl.journal import blobs
 from hivectl.journal.record import Draft, Source
 from hivectl.journal.writer import StreamLog
-from hivectl.ports import Exit, MessageSeen, Partial, PermissionAsked, ReplyNeeded, Seen
+from hivectl.ports import (
+    Exit,
+    MessageSeen,
+    Partial,
+    PermissionAsked,
+    ReplyNeeded,
+    Seen,
+    StopMode,
+    StopReason,
+)
 
 _encode = msgspec.json.Encoder().encode
 READ_BYTES = 256 * 1024
@@ -82,7 +92,7 @@ class Reader:
             return
         drafts: list[Draft] = []
         effects: list[tuple[int, Seen]] = []
-        end = self.out
+        end = at = self.out
         spill_bytes = self._live.world.settings().number("log.spill_bytes")
         for item in seen:
             match item:
@@ -91,11 +101,12 @@ class Reader:
                         drafts.append(await self._live.patiently(partial(self._spill, item)))
                     else:
                         drafts.append(self._draft(item))
-                    end = item.end
+                    end = at = item.end
                     self.saw_output = True
                     if item.kind == "assistant" and self._live.execution.retrying is not None:
                         effects.append((end, item))
                 case Partial():
+                    at = item.end
                     raw = msgspec.Raw(item.raw)
                     self._live.world.bus.ephemeral(
                         self._live.log.stream,
@@ -106,7 +117,7 @@ class Reader:
                 case ReplyNeeded():
                     self._writer.add(item.frame, item.data)
                 case _:
-                    effects.append((end, item))
+                    effects.append((at, item))
         if effects:
             await self._apply(effects, drafts)
         else:
@@ -122,9 +133,10 @@ class Reader:
         ):
             # Before anybody is asked: a daemon that dies while a person thinks must not cost the run.
             await self._deadline.set(None)
-        default = self._live.world.settings().text("approval.default")
+        settings = self._live.world.settings()
+        default, budgets = settings.text("approval.default"), budgets_of(settings)
         applied = await self._live.commit(
-            lambda tx: apply_effects(tx, self._live.id, effects, default=default),
+            lambda tx: apply_effects(tx, self._live.id, effects, default=default, budgets=budgets),
             Companion(self._live.log.stream, drafts),
         )
         await self._after(applied)
@@ -134,6 +146,8 @@ class Reader:
         for approval in applied.decided:
             self._writer.answer(approval)
         await self._deadline.tend(applied.execution)
+        if applied.is_stopped:
+            await self._live.end_by(StopMode.TERMINATE, StopReason.BUDGET)
         if applied.is_over:
             self._writer.close()
 

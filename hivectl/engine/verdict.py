@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from hivectl.logic import outcome as outcomes
-from hivectl.model.work import Execution, ExecutionState, Outcome, Usage
+from hivectl.model.work import Cause, Execution, ExecutionState, Outcome, Usage
 from hivectl.ports import ErrorSeen, Exit, LimitSeen, ResultSeen
+
+RAISE_IT = "Give more with `hivectl exec --budget USD`, or as the project's default max_budget_usd."
 
 
 def judge(execution: Execution, ended: Exit, stderr_tail: str, *, saw_output: bool) -> Outcome:
@@ -31,4 +33,7 @@ def judge(execution: Execution, ended: Exit, stderr_tail: str, *, saw_output: bo
     )
     if execution.stop_note and outcome.state is ExecutionState.CANCELLED:
         outcome = replace(outcome, message=f"{outcome.message} ({execution.stop_note})")
+    if outcome.cause is Cause.BUDGET:
+        said = execution.stop_note or f"{outcome.message} {RAISE_IT}"
+        outcome = replace(outcome, message=said)
     return outcome

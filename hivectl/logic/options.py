@@ -18,6 +18,8 @@ PERMISSION_MODES = ("default", "manual", "acceptEdits", "plan", "dontAsk", "auto
 """bypassPermissions is missing on purpose: it cannot be asked for (S27)."""
 EFFORTS = ("low", "medium", "high", "xhigh", "max")
 TURNS_MAX = 100_000
+BUDGET_USD_MIN, BUDGET_USD_MAX = 0.0001, 1_000_000.0
+BUDGET_TOKENS_MAX = 10**12
 TIMEOUT_S_MAX = 7 * 86_400.0
 PROMPT_BYTES_MAX = 1 << 20
 SCHEMA_BYTES_MAX = 64 << 10
@@ -110,6 +112,22 @@ def _turns(value: object) -> Problem | None:
     return None
 
 
+def _dollars(value: Any) -> Problem | None:
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float)
+        or not BUDGET_USD_MIN <= value <= BUDGET_USD_MAX  # false for NaN and infinity too
+    ):
+        return "is out of range", f"US dollars from {BUDGET_USD_MIN} to {BUDGET_USD_MAX:.0f}"
+    return None
+
+
+def _tokens(value: object) -> Problem | None:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= BUDGET_TOKENS_MAX:
+        return "is out of range", f"a whole number from 1 to {BUDGET_TOKENS_MAX}"
+    return None
+
+
 def _seconds(value: Any) -> Problem | None:
     if (
         isinstance(value, bool)
@@ -160,6 +178,8 @@ CHECKS: dict[str, Callable[[Any], Problem | None]] = {
     "effort": _one_of(EFFORTS),
     "timeout_s": _seconds,
     "no_output_timeout_s": _seconds,
+    "max_budget_usd": _dollars,
+    "max_total_tokens": _tokens,
     "json_schema": _schema,
     "add_dirs": _dirs,
 }

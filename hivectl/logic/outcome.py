@@ -116,6 +116,7 @@ _STOPS: dict[str, _Verdict] = {
         Cause.SHUTDOWN,
         "Stopped because the daemon was told to end its runs",
     ),
+    "budget": (_S.FAILED, Cause.BUDGET, "Stopped because its budget is used up"),
     "lease": (_S.LOST, Cause.LEASE, "Stopped because its worker was no longer heard of"),
 }
 """Reason of a stop -> how an execution without a verdict of Claude's ended."""

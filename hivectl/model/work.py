@@ -142,6 +142,8 @@ class Options:
     effort: str | None = None
     timeout_s: float | None = None
     no_output_timeout_s: float | None = None
+    max_budget_usd: float | None = None
+    max_total_tokens: int | None = None
     json_schema: dict[str, Any] | None = None
     add_dirs: tuple[str, ...] = ()
     partials: bool = False
@@ -245,6 +247,8 @@ class Execution:
     created_us: int
     started_us: int | None
     ended_us: int | None
+    cost_is_estimate: bool = False
+    """Claude did not live to state all of it: part was worked out from its messages."""
 
     @property
     def stream(self) -> str:

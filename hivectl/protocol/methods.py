@@ -55,6 +55,7 @@ _ROWS = (
     Method("execution.get", Scope.READ, "ExecutionRef", "Execution", "One execution, by its id or its work order's."),
     Method("execution.wait", Scope.READ, "ExecutionWait", "Execution", "Wait for the end; a work order's id follows its retries."),
     Method("kill", Scope.EXECUTE, "Kill", "Killed", "Stop an execution or a project's; answers when everything is gone.", changes=True),
+    Method("usage", Scope.READ, "Usage", "UsagePage", "Runs, tokens, minutes and money by project, user, model, day or execution."),
     Method("message.get", Scope.READ, "MessageGet", "MessagePart", "A part of a message too large for an event."),
     Method("session.list", Scope.READ, "SessionList", "SessionPage", "Claude's conversations, newest first."),
     Method("session.get", Scope.READ, "SessionRef", "Session", "One conversation."),

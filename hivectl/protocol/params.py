@@ -58,6 +58,8 @@ class OptionsParams(Params):
     effort: Literal["low", "medium", "high", "xhigh", "max"] | None = None
     timeout_s: Annotated[float, Field(gt=0, le=7 * 86400, strict=False)] | None = None
     no_output_timeout_s: Annotated[float, Field(gt=0, le=7 * 86400, strict=False)] | None = None
+    max_budget_usd: Annotated[float, Field(gt=0, le=1_000_000, strict=False)] | None = None
+    max_total_tokens: Annotated[int, Field(ge=1, le=10**12)] | None = None
     json_schema: dict[str, Any] | None = None
     add_dirs: Annotated[list[Text], Field(max_length=50)] | None = None
     partials: bool | None = None
@@ -69,6 +71,9 @@ class Defaults(OptionsParams):
     priority: Literal["high", "normal", "low"] | None = None
     slash_commands: bool | None = None
     keep_descendants: bool | None = None
+    budget_usd_per_day: Annotated[float, Field(ge=0, le=1e9, strict=False)] | None = None
+    budget_tokens_per_day: Annotated[int, Field(ge=0, le=10**15)] | None = None
+    budget_minutes_per_day: Annotated[float, Field(ge=0, le=1e9, strict=False)] | None = None
 
 
 class ProjectCreate(Params):
@@ -196,6 +201,19 @@ class MessageGet(Params):
     seq: Annotated[int, Field(ge=1)]
     offset: Annotated[int, Field(ge=0)] = 0
     limit: Annotated[int, Field(ge=1, le=1024 * 1024)] = 256 * 1024
+
+
+class Usage(Params):
+    """`by` names what each row is; `since` (default 30 days) and `until` are times, dates or ages such as
+    `7d`. Only one project's or user's where they are named."""
+
+    by: Literal["project", "user", "model", "day", "execution"] = "project"
+    since: Ref = "30d"
+    until: Ref | None = None
+    project: Ref | None = None
+    user: Ref | None = None
+    limit: Annotated[int, Field(ge=1, le=MAX_PAGE)] = 200
+    cursor: Annotated[str, StringConstraints(pattern="^[0-9]{1,9}$")] | None = None
 
 
 class SessionList(Params):

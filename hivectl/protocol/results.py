@@ -57,6 +57,49 @@ class UsageFields(TypedDict):
     duration_ms: int
 
 
+class UsageRow(TypedDict):
+    """What one project, user, model, day or execution used."""
+
+    key: str
+    name: str
+    """What people call it: a project's name, an execution's project."""
+    runs: int
+    input_tokens: int
+    output_tokens: int
+    cache_read_tokens: int
+    cache_creation_tokens: int
+    active_ms: int
+    cost_usd: float
+    estimated_usd: float
+    """What of the cost was worked out from tokens, because Claude did not live to state it."""
+
+
+class BudgetStatus(TypedDict):
+    """One budget of today. `kind`: usd, tokens or minutes."""
+
+    scope: str
+    key: str
+    name: str
+    kind: str
+    used: float
+    limit: float
+    is_estimate: bool
+    is_exceeded: bool
+    until: str
+
+
+class UsagePage(TypedDict):
+    """Sums: the most expensive first, days and executions newest first; and the budgets of today."""
+
+    by: str
+    items: list[UsageRow]
+    total: UsageRow
+    since: str
+    until: str
+    budgets: list[BudgetStatus]
+    next_cursor: str | None
+
+
 class Position(TypedDict):
     """A place in a stream."""
 
@@ -167,6 +210,8 @@ class Execution(TypedDict):
     trusted: bool
     usage: UsageFields
     cost_usd: float
+    cost_is_estimate: bool
+    """Part of it was worked out from tokens, because Claude did not live to state it."""
     pid: int | None
     priority: str
     actor: str

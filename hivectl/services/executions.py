@@ -27,7 +27,7 @@ from hivectl.services.house import Handler, House, page_cursor
 from hivectl.services.projects import OPTION_NAMES, Projects
 from hivectl.services.views import Around, execution_view
 from hivectl.store import projects as project_table
-from hivectl.store import rows, work
+from hivectl.store import rows, usage, work
 
 HOUR_US = 3_600_000_000
 PROMPT_TEXT_MAX = 2000
@@ -105,7 +105,10 @@ class Executions:
             project,
             accepted.execution,
             replayed=accepted.is_replayed,
-            warnings=_warnings(p, session, project),
+            warnings=[
+                *_warnings(p, session, project),
+                *await self._held(project.id, caller.actor),
+            ],
             position=accepted.position,
         )
 
@@ -131,6 +134,13 @@ class Executions:
             "replayed": replayed,
             "warnings": warnings,
         }
+
+    async def _held(self, project: str, actor: str) -> list[str]:
+        """Why it will not start today, where a budget is used up."""
+        row = await self._h.db.one(
+            usage.blocked_sql("?", "?"), self._h.clock.now_us(), project, actor
+        )
+        return [row["reason"]] if row is not None else []
 
     def _check_prompt(self, prompt: str, project: Project) -> None:
         if not prompt.strip():
@@ -242,9 +252,9 @@ class Executions:
         execution = await self._h.engine.find(ref)
         row = await self._h.db.one(
             "SELECT p.name AS name, o.prompt AS prompt, o.priority AS priority, (SELECT group_concat(a.id) FROM approvals a"
-            " WHERE a.execution = ? AND a.state = 'pending') AS waiting FROM orders o JOIN projects p ON p.id = o.project"
-            " WHERE o.id = ?",
-            execution.id, execution.order_id,
+            f" WHERE a.execution = ? AND a.state = 'pending') AS waiting, {_HELD} AS held FROM orders o"
+            " JOIN projects p ON p.id = o.project JOIN executions e ON e.id = ? WHERE o.id = ?",
+            execution.id, self._h.clock.now_us(), execution.id, execution.order_id,
         )  # fmt: skip
         if row is None:
             raise HiveError(
@@ -266,6 +276,7 @@ class Executions:
             waiting_for=row["waiting"].split(",") if row["waiting"] else [],
             position=position,
             now_us=self._h.clock.now_us(),
+            held=row["held"],
         )
         return execution_view(execution, around)
 
@@ -287,10 +298,10 @@ class Executions:
         positions = self._h.publisher.positions()
         found = await self._h.db.all(
             f"SELECT {rows.columns(Execution, 'e')}, p.name AS name, substr(o.prompt, 1, 200) AS prompt, o.priority AS priority,"
-            " (SELECT group_concat(a.id) FROM approvals a WHERE a.execution = e.id AND a.state = 'pending') AS waiting"
-            " FROM executions e JOIN orders o ON o.id = e.order_id JOIN projects p ON p.id = e.project"
+            " (SELECT group_concat(a.id) FROM approvals a WHERE a.execution = e.id AND a.state = 'pending') AS waiting,"
+            f" {_HELD} AS held FROM executions e JOIN orders o ON o.id = e.order_id JOIN projects p ON p.id = e.project"
             f" WHERE {' AND '.join(where)} ORDER BY e.id DESC LIMIT ?",
-            *args, p.limit,
+            self._h.clock.now_us(), *args, p.limit,
         )  # fmt: skip
         items = []
         for row in found:
@@ -419,6 +430,7 @@ def _warnings(p: Any, session: str, project: Project) -> list[str]:
     return [f"{names} will have no effect: {known}. Begin a new one (session: new) to change it."]
 
 
+_HELD = f"iif(e.state = 'pending', ({usage.blocked_sql('e.project', 'e.actor')}), NULL)"
 _SESSIONS = "SELECT s.*, p.name AS name, p.session AS current FROM sessions s JOIN projects p ON p.id = s.project"
 
 

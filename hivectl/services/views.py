@@ -65,6 +65,8 @@ class Around:
     waiting_for: list[str]
     position: tuple[str, int]
     now_us: int
+    held: str | None = None
+    """Why it is not started, where a budget is used up."""
 
 
 def execution_view(execution: Execution, around: Around) -> dict[str, Any]:
@@ -81,7 +83,7 @@ def execution_view(execution: Execution, around: Around) -> dict[str, Any]:
         "process": execution.process,
         "state": execution.state,
         "cause": execution.cause,
-        "message": execution.message,
+        "message": execution.message or around.held or "",
         "attempt": execution.attempt,
         "lane": execution.lane,
         "place": around.place,
@@ -103,6 +105,7 @@ def execution_view(execution: Execution, around: Around) -> dict[str, Any]:
         "trusted": execution.trusted,
         "usage": usage,
         "cost_usd": round(execution.cost_usd, 6),
+        "cost_is_estimate": execution.cost_is_estimate,
         "pid": execution.pid,
         "priority": around.priority,
         "actor": execution.actor,

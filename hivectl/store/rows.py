@@ -29,7 +29,7 @@ _JSON = frozenset(
         "match",
     }
 )
-_BOOL = frozenset({"trust_broken", "resume", "trusted", "fork", "is_delivered"})
+_BOOL = frozenset({"trust_broken", "resume", "trusted", "fork", "is_delivered", "cost_is_estimate"})
 _ENUMS: dict[tuple[type, str], Any] = {
     (Project, "state"): ProjectState,
     (Execution, "state"): ExecutionState,

@@ -23,7 +23,7 @@ from hivectl.model.work import (
     OrderState,
     Outcome,
 )
-from hivectl.store import projects, rows
+from hivectl.store import projects, rows, usage
 from hivectl.store.database import Tx
 
 E_COLUMNS = rows.columns(Execution)
@@ -176,7 +176,13 @@ def claim(tx: Tx, *, max_live: int, process: str) -> Execution | None:
     if live[0] >= max_live:
         return None
     head = tx.one(
-        "SELECT lane, head FROM lanes WHERE busy = 0 AND paused = 0 AND head IS NOT NULL ORDER BY head_rank, head LIMIT 1"
+        "SELECT lane, head FROM lanes WHERE busy = 0 AND paused = 0 AND head IS NOT NULL"
+        " AND project NOT IN (SELECT key FROM budget_blocks WHERE scope = 'project' AND until_us > ?)"
+        " AND (SELECT actor FROM orders WHERE id = head) NOT IN"
+        " (SELECT key FROM budget_blocks WHERE scope = 'user' AND until_us > ?)"
+        " ORDER BY head_rank, head LIMIT 1",
+        tx.now_us,
+        tx.now_us,
     )
     if head is None:
         return None
@@ -283,18 +289,15 @@ def note(tx: Tx, id_: str, **changes: Any) -> None:
 def store_verdict(tx: Tx, id_: str, verdict: dict[str, Any]) -> None:
     """What Claude said of its turn. The first verdict on our turn stands; usage adds up over all."""
     execution = find(tx, id_)
-    usage = {name: execution.usage.get(name, 0) + value for name, value in verdict["usage"].items()}
+    total = {name: execution.usage.get(name, 0) + value for name, value in verdict["usage"].items()}
+    models = verdict.get("models", ())
+    verdict = {**verdict, "models": ()}  # they are in the book
     keep = execution.verdict if execution.verdict is not None or verdict["origin"] else verdict
     tx.run(
         "UPDATE executions SET verdict = ?, usage = ?, cost_usd = ?, retrying = NULL WHERE id = ?",
-        rows.dump(keep) if keep is not None else None, rows.dump(usage), usage["cost_usd"], id_,
+        rows.dump(keep) if keep is not None else None, rows.dump(total), total["cost_usd"], id_,
     )  # fmt: skip
-    tx.emit(
-        execution.stream,
-        "usage.updated",
-        {"usage": usage, "cost_usd": usage["cost_usd"]},
-        execution=id_,
-    )
+    usage.tell(tx, execution, total, list(models), is_estimate=False)
 
 
 def add_evidence(tx: Tx, id_: str, kind: str, found: dict[str, Any]) -> None:
@@ -363,6 +366,7 @@ def end(tx: Tx, id_: str, outcome: Outcome, *, swept: int = 0) -> Execution:
     execution = find(tx, id_)
     if execution.state in EXECUTION_ENDS:
         return execution
+    usage.close(tx, execution)
     since = execution.waiting_since_us
     waited = execution.waited_us + (max(0, tx.now_us - since) if since else 0)
     for row in _pending_approvals(tx, id_):
@@ -378,11 +382,10 @@ def end(tx: Tx, id_: str, outcome: Outcome, *, swept: int = 0) -> Execution:
     tx.run("UPDATE lanes SET busy = 0 WHERE lane = ?", execution.lane)
     _refresh_head(tx, execution.lane)
     ended = find(tx, id_)
-    usage = ended.usage
     tx.run(
         "UPDATE projects SET executions = executions + 1, cost_usd = cost_usd + ?, input_tokens = input_tokens + ?,"
         " output_tokens = output_tokens + ?, activity_us = ? WHERE id = ?",
-        ended.cost_usd, usage.get("input_tokens", 0), usage.get("output_tokens", 0), tx.now_us, ended.project,
+        ended.cost_usd, ended.usage.get("input_tokens", 0), ended.usage.get("output_tokens", 0), tx.now_us, ended.project,
     )  # fmt: skip
     tx.run(
         "UPDATE sessions SET state = CASE state WHEN 'active' THEN 'idle' ELSE state END, executions = executions + 1,"

@@ -11,8 +11,9 @@ from hivectl.services.messages import Messages
 from hivectl.services.people import People
 from hivectl.services.projects import Projects
 from hivectl.services.system import System
+from hivectl.services.usage import Usage
 
-SERVICES: tuple[type[Any], ...] = (Executions, Messages, People, Projects, System)
+SERVICES: tuple[type[Any], ...] = (Executions, Messages, People, Projects, System, Usage)
 
 
 def bound_by(service: type[Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from hivectl.agents.claude_stream import ClaudeConversation
+from hivectl.model.usage import Figures
 from hivectl.model.work import Options, Usage
 from hivectl.ports import (
     Answer,
@@ -274,7 +275,7 @@ def test_a_result_has_all_its_fields() -> None:
         ResultSeen(
             subtype="success", is_error=False, text="Done \ufffd.", terminal_reason="completed",
             structured={"a": "\ufffd"}, usage=Usage(turns=2, cost_usd=0.5), permission_denials=2,
-            session=ONE,
+            session=ONE, models=(Figures(cost_usd=0.5),), is_total=True,
         )
     ]  # fmt: skip
 
