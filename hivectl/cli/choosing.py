@@ -145,6 +145,23 @@ async def execution_id(session: Session, client: Client, word: str) -> str:
     return found
 
 
+async def conversation(session: Session, client: Client, word: str | None) -> str:
+    """Claude's session id as it is; of a project's name, the id of its current conversation."""
+    from hivectl.logic.options import is_session_id
+
+    if word and is_session_id(word):
+        return word
+    name = await project(session, client, word)
+    current: str | None = (await client.call("project.get", project=name))["session"]
+    if current is None:
+        raise HiveError(
+            "SESSION_NOT_FOUND",
+            "That project has no current conversation.",
+            hint="`hivectl session list` shows the earlier ones.",
+        )
+    return current
+
+
 def duration(text: str | None, option: str) -> float | None:
     """Seconds of an option's value such as 90s or 1h30m. Raises HiveError INVALID_PARAMS."""
     if text is None:

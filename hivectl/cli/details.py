@@ -95,16 +95,27 @@ def session(item: Mapping[str, Any]) -> str:
     rows: list[tuple[str, object]] = [
         ("session", item["session"]),
         ("project", f"{item['project_name']} ({item['project']})"),
-        ("state", item["state"]),
+        ("state", item["state"] + (f" ({reason})" if (reason := item.get("end_reason")) else "")),
         ("current", "yes" if item["is_current"] else "no"),
+        ("process", _process_of(item)),
+        ("execution", item.get("execution")),
+        ("worker", item.get("worker")),
         ("executions", item["executions"]),
         ("last execution", item.get("last_execution")),
         ("model", item.get("model")),
         ("cost", f"{views.money(item['cost_usd'])} (estimate)" if item.get("cost_usd") else None),
         ("created", item["created_at"]),
         ("last activity", item["last_activity_at"]),
+        ("ended", item.get("ended_at")),
+        ("ends", item.get("expires_at")),
     ]
     return pairs(rows)
+
+
+def _process_of(item: Mapping[str, Any]) -> str | None:
+    """The process of a conversation, and whether it waits for the next prompt."""
+    process = item.get("process")
+    return f"{process} (warm: it waits for the next prompt)" if item.get("is_warm") else process
 
 
 def trust(report: Mapping[str, Any]) -> str:

@@ -123,6 +123,14 @@ def _lasted(item: Item, now_s: float) -> str:
     return ago(item.get("started_at") or item["created_at"], now_s)
 
 
+def _session_state(item: Item) -> str:
+    """A conversation's state: whether it is the current one, and whether a process waits for it."""
+    more = [
+        name for name, is_so in (("current", "is_current"), ("warm", "is_warm")) if item.get(is_so)
+    ]
+    return str(item["state"]) + (f" ({', '.join(more)})" if more else "")
+
+
 EXECUTIONS: Columns = (
     ("EXECUTION", lambda x, _: x["execution"]),
     ("PROJECT", lambda x, _: x["project_name"]),
@@ -163,7 +171,7 @@ PROJECTS_WIDE: Columns = (
 SESSIONS: Columns = (
     ("SESSION", lambda x, _: x["session"]),
     ("PROJECT", lambda x, _: x["project_name"]),
-    ("STATE", lambda x, _: x["state"] + (" (current)" if x.get("is_current") else "")),
+    ("STATE", lambda x, _: _session_state(x)),
     ("RUNS", lambda x, _: x["executions"]),
     ("COST", lambda x, _: money(x.get("cost_usd"))),
     ("ACTIVE", lambda x, now: ago(x.get("last_activity_at"), now)),
@@ -172,6 +180,9 @@ SESSIONS_WIDE: Columns = (
     *SESSIONS,
     ("MODEL", lambda x, _: x.get("model")),
     ("LAST EXECUTION", lambda x, _: x.get("last_execution")),
+    ("PROCESS", lambda x, _: x.get("process")),
+    ("WORKER", lambda x, _: x.get("worker")),
+    ("ENDS", lambda x, _: x.get("expires_at")),
 )
 APPROVALS: Columns = (
     ("APPROVAL", lambda x, _: x["id"]),

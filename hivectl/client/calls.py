@@ -303,6 +303,15 @@ class Calls:
         answer = await self.request("session.new", sent)
         return cast("results.Project", answer)
 
+    async def session_end(
+        self,
+        session: str,
+    ) -> results.Session:
+        """End a conversation that is idle; the next prompt resumes it, or begins a fresh one."""
+        sent = given(session=session)
+        answer = await self.request("session.end", sent)
+        return cast("results.Session", answer)
+
     async def get_messages(
         self,
         *,

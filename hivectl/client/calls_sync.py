@@ -303,6 +303,15 @@ class CallsSync:
         answer = self.request("session.new", sent)
         return cast("results.Project", answer)
 
+    def session_end(
+        self,
+        session: str,
+    ) -> results.Session:
+        """End a conversation that is idle; the next prompt resumes it, or begins a fresh one."""
+        sent = given(session=session)
+        answer = self.request("session.end", sent)
+        return cast("results.Session", answer)
+
     def get_messages(
         self,
         *,

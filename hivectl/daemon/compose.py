@@ -35,6 +35,7 @@ from hivectl.services.house import Handler, House
 from hivectl.services.messages import Messages
 from hivectl.services.people import People
 from hivectl.services.projects import Projects
+from hivectl.services.sessions import Sessions
 from hivectl.services.system import System
 from hivectl.services.usage import Usage
 from hivectl.store import usage, work
@@ -239,6 +240,7 @@ class Daemon:
         for service in (
             projects,
             Executions(house, projects),
+            Sessions(house, projects),
             People(house, projects),
             messages,
             Usage(house, projects),
@@ -318,7 +320,7 @@ class Daemon:
         """Take over the settings that may change while running."""
         self._settings = settings
         if self._engine is not None:
-            self._engine.wake()
+            self._engine.reloaded()
 
     def status(self) -> str:
         """One line with counts."""

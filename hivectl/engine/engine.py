@@ -17,6 +17,7 @@ from functools import partial
 from typing import Any
 
 from hivectl.engine.budgets import BudgetClock
+from hivectl.engine.keeping import KeepAlive
 from hivectl.engine.runner import RETRYABLE, Runner, World
 from hivectl.kit import failpoint
 from hivectl.kit.ids import make_id
@@ -55,6 +56,7 @@ class Engine:
         """Nothing runs before `start`."""
         self.world = world
         self.runners: dict[str, Runner] = {}
+        self.keep_alive = KeepAlive(world)
         self._wake = asyncio.Event()
         self.is_draining = False
         self._had_descriptors = True
@@ -80,6 +82,7 @@ class Engine:
             self.world.db, self.world.settings, stop=self._stop_live, wake=self.wake
         )
         _ = self.world.nursery.start(budgets.run(), name="budgets")
+        _ = self.world.nursery.start(self.keep_alive.alarm.run(), name="keep-alive")
         self.wake()
         return {"adopted": len(live), "strays": len(strays)}
 
@@ -299,7 +302,14 @@ class Engine:
         """An execution as stored. Raises EXECUTION_NOT_FOUND."""
         return await self.world.db.write(lambda tx: work.find(tx, ref))
 
+    def reloaded(self) -> None:
+        """The settings have changed."""
+        self.wake()
+        self.keep_alive.alarm.wake()
+
     def _on_event(self, event: OutboxEvent) -> None:
+        if event.type == "execution.ended":
+            self.keep_alive.alarm.wake()
         if event.type == "execution.created" and event.execution in self._accepted:
             self._accepted[event.execution] = self.world.publisher.position(event.stream)
         if event.execution is not None and event.type.startswith("execution."):

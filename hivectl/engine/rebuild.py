@@ -132,7 +132,7 @@ def _prompt(log: StreamLog, data: dict[str, Any]) -> tuple[str, str]:
 _TELLING = frozenset(
     {
         "project.created", "project.updated", "project.deleted", "project.trust_changed", "execution.created", "execution.state",
-        "execution.ended", "message", "session.started", "session.reset", "usage.updated", "approval.requested",
+        "execution.ended", "message", "session.started", "session.ended", "session.reset", "usage.updated", "approval.requested",
         "approval.decided", "approval.expired",
     }
 )  # fmt: skip
@@ -157,6 +157,15 @@ def _tell(story: _Story, record: Record, data: dict[str, Any]) -> None:
             story.states[execution] = told
         case "usage.updated":
             story.usage[execution] = data["usage"]
+        case "session.started" | "session.ended" | "session.reset":
+            _tell_session(story, record, data)
+        case _:
+            story.approvals[data["id"]] = data
+
+
+def _tell_session(story: _Story, record: Record, data: dict[str, Any]) -> None:
+    execution = record.execution or ""
+    match record.type:
         case "session.started":
             story.sessions[data["session"]] = {
                 "model": data.get("model"),
@@ -165,10 +174,11 @@ def _tell(story: _Story, record: Record, data: dict[str, Any]) -> None:
             }
             story.session_of[execution] = data["session"]
             story.project["session"] = data["session"]
-        case "session.reset":
-            story.project["session"] = None
+        case "session.ended":
+            if session := story.sessions.get(data["session"]):
+                session["ended_us"], session["end_reason"] = record.ts, data["reason"]
         case _:
-            story.approvals[data["id"]] = data
+            story.project["session"] = None
 
 
 def _restore(tx: Tx, story: _Story, rebuilt: Rebuilt) -> None:
@@ -187,8 +197,10 @@ def _restore(tx: Tx, story: _Story, rebuilt: Rebuilt) -> None:
         )
     for id_, session in story.sessions.items():
         tx.run(
-            "INSERT INTO sessions(id, project, state, model, last_execution, created_us, activity_us) VALUES (?,?,'idle',?,?,?,?)",
-            id_, p["id"], session["model"], session["execution"], session["ts"], session["ts"],
+            "INSERT INTO sessions(id, project, state, model, last_execution, created_us, activity_us, opened_us, ended_us, end_reason)"
+            " VALUES (?,?,?,?,?,?,?,?,?,?)",
+            id_, p["id"], "ended" if "ended_us" in session else "idle", session["model"], session["execution"], session["ts"],
+            session["ts"], session["ts"], session.get("ended_us"), session.get("end_reason"),
         )  # fmt: skip
     for id_, created in story.created.items():
         _restore_execution(tx, story, id_, created, rebuilt)

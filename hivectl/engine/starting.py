@@ -10,14 +10,16 @@ from typing import Any
 
 from hivectl.engine import directory
 from hivectl.engine import live as patience
-from hivectl.engine.live import STORAGE_RETRY_S, UNREACHABLE, Live
+from hivectl.engine.live import STORAGE_RETRY_S, UNREACHABLE, Live, World
 from hivectl.kit.ids import make_uuid
 from hivectl.logic.environment import environment
 from hivectl.model.errors import HiveError
 from hivectl.model.project import Project
-from hivectl.model.work import Options, Order
+from hivectl.model.session import Session, SessionState
+from hivectl.model.work import Execution, Options, Order
 from hivectl.ports import Handle, RunSpec
-from hivectl.store import projects, work
+from hivectl.store import projects, sessions, work
+from hivectl.store.database import Tx
 
 _log = logging.getLogger(__name__)
 
@@ -40,18 +42,13 @@ async def prepare(live: Live) -> tuple[RunSpec, bool]:
     """Choose the conversation and store the choice; a later start of the same execution repeats it.
 
     Beside what to start: whether descendants may outlive it."""
-    order, project = await live.commit(
-        lambda tx: (
-            work.find_order(tx, live.execution.order_id),
-            projects.find(tx, live.execution.project),
-        )
-    )
+    order, project, current = await live.commit(lambda tx: _wanted(tx, live.execution))
     if live.handle is not None and live.execution.session is None:
         # It lives, and only a database that was rebuilt does not know its session: Claude will tell.
         live.execution = replace(live.execution, session=make_uuid())
     if live.execution.session is None:
         trusted = await check(live, project)
-        session, resume, fork_from = _choose_session(order, project)
+        session, resume, fork_from = _choose_session(order, _kept(live.world, current))
         live.execution = await live.commit(
             lambda tx: work.prepare(
                 tx,
@@ -63,6 +60,22 @@ async def prepare(live: Live) -> tuple[RunSpec, bool]:
             )
         )
     return _spec(live, order, project), bool(project.defaults.get("keep_descendants"))
+
+
+def _wanted(tx: Tx, execution: Execution) -> tuple[Order, Project, Session | None]:
+    """The order, its project, and that one's current conversation."""
+    project = projects.find(tx, execution.project)
+    current = sessions.look(tx, project.session)
+    return work.find_order(tx, execution.order_id), project, current
+
+
+def _kept(world: World, current: Session | None) -> str | None:
+    """The conversation that a prompt goes on in when it names none."""
+    if current is None:
+        return None
+    is_over = current.state is SessionState.ENDED
+    begins_fresh = is_over and world.settings().text("session.on_expiry") == "fresh"
+    return None if begins_fresh else current.id
 
 
 async def check_again(live: Live, spec: RunSpec) -> None:
@@ -166,14 +179,10 @@ def options_of(stored: dict[str, Any]) -> Options:
     return Options(**values)
 
 
-def _choose_session(order: Order, project: Project) -> tuple[str, bool, str | None]:
+def _choose_session(order: Order, current: str | None) -> tuple[str, bool, str | None]:
     """(session id, resume it?, forked from)."""
     wanted = (
-        project.session
-        if order.session == "current"
-        else None
-        if order.session == "new"
-        else order.session
+        current if order.session == "current" else None if order.session == "new" else order.session
     )
     if wanted is None:
         return make_uuid(), False, None

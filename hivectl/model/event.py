@@ -34,6 +34,7 @@ EVENTS: dict[str, EventKind] = {
     "message": EventKind("One line of Claude's output, or the prompt; word for word under `raw`.", "kind, direction, text, raw | raw_b64 | blob, size"),
     "stderr": EventKind("A line Claude wrote to standard error.", "text"),
     "session.started": EventKind("Claude named its session.", "session, model, version, resumed"),
+    "session.ended": EventKind("A conversation was ended: idle for too long, too old, or by hand.", "session, reason"),
     "session.reset": EventKind("The next execution starts a fresh conversation.", "session"),
     "usage.updated": EventKind("What an execution used grew.", "usage, cost_usd, is_estimate, added"),
     "budget.warning": EventKind("80 % of a budget are used; told once a day.", "scope, key, name, kind, used, limit, is_estimate, message, until_us", _QUEUE),

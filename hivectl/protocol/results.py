@@ -259,13 +259,26 @@ class Session(TypedDict):
     project_name: str
     state: str
     """active, idle, ended or reset."""
+    end_reason: str | None
+    """idle, age or user, when it has ended."""
     is_current: bool
+    is_warm: bool
+    """A live process waits for its next prompt."""
+    process: str | None
+    """The process that waits, or executes in it."""
+    execution: str | None
+    """The one that is live in it."""
+    worker: str | None
+    """Who executes that."""
     executions: int
     last_execution: str | None
     cost_usd: float
     model: str | None
     created_at: str
     last_activity_at: str
+    ended_at: str | None
+    expires_at: str | None
+    """When it will be ended unless it is used; None while it is active, held by a waiting prompt, or over."""
 
 
 class SessionPage(TypedDict):

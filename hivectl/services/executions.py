@@ -1,4 +1,4 @@
-"""Executions: accept a prompt, look at what runs, wait for it, stop it; the conversations they belong to."""
+"""Executions: accept a prompt, look at what runs, wait for it, stop it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import asyncio
 import dataclasses
 import hashlib
 import os
-import re
 from typing import Any
 
 import msgspec
@@ -14,7 +13,6 @@ import msgspec
 from hivectl.engine import directory
 from hivectl.engine.runner import options_of
 from hivectl.journal import blobs
-from hivectl.kit.clock import format_us
 from hivectl.kit.ids import make_id, make_uuid
 from hivectl.logic import paths
 from hivectl.logic.options import is_session_id, validate_options
@@ -25,6 +23,7 @@ from hivectl.model.work import Execution
 from hivectl.ports import StopMode
 from hivectl.services.house import Handler, House, page_cursor
 from hivectl.services.projects import OPTION_NAMES, Projects
+from hivectl.services.sessions import begins_fresh, expiry_warnings
 from hivectl.services.views import Around, execution_view
 from hivectl.store import projects as project_table
 from hivectl.store import rows, usage, work
@@ -34,7 +33,7 @@ PROMPT_TEXT_MAX = 2000
 
 
 class Executions:
-    """Answers `execute`, `execution.*`, `kill` and `session.list|get`."""
+    """Answers `execute`, `execution.*` and `kill`."""
 
     def __init__(self, house: House, projects: Projects) -> None:
         """Over the rooms below, beside the projects."""
@@ -49,8 +48,6 @@ class Executions:
             "execution.get": self.get,
             "execution.wait": self.wait,
             "kill": self.kill,
-            "session.list": self.sessions,
-            "session.get": self.session,
         }
 
     # --- accept -------------------------------------------------------------------------------------
@@ -100,15 +97,13 @@ class Executions:
             key_age_us=settings.number("queue.idempotency_h") * HOUR_US,
         )
         wish.message.update(self._prompt_message(wish))
+        warnings = await self._warnings(p, session, project)
         accepted = await self._h.engine.submit(wish)
         return await self._accepted(
             project,
             accepted.execution,
             replayed=accepted.is_replayed,
-            warnings=[
-                *_warnings(p, session, project),
-                *await self._held(project.id, caller.actor),
-            ],
+            warnings=[*warnings, *await self._held(project.id, caller.actor)],
             position=accepted.position,
         )
 
@@ -234,6 +229,15 @@ class Executions:
             return {**message, **ref, "is_json": True}
         return {**message, "raw": raw}
 
+    async def _warnings(self, p: Any, session: str, project: Project) -> list[str]:
+        """What the caller should know of what becomes of the request."""
+        warnings: list[str] = []
+        if session == "current" and project.session is not None:
+            warnings = await expiry_warnings(self._h, project.session)
+            if warnings and begins_fresh(self._h):
+                session = "new"
+        return warnings + _without_effect(p, session, project)
+
     # --- look ---------------------------------------------------------------------------------------
 
     async def _place(self, execution: Execution) -> int | None:
@@ -342,28 +346,6 @@ class Executions:
             "survivors": sum(e.survivors for e in stopped),
         }
 
-    # --- conversations ------------------------------------------------------------------------------
-
-    async def sessions(self, caller: Caller, p: Any) -> dict[str, Any]:
-        """A page, newest first."""
-        project = (await self._projects.find(p.project)).id if p.project else None
-        before_us, before = _cursor(p.cursor)
-        found = await self._h.db.all(
-            f"{_SESSIONS} WHERE (? IS NULL OR s.project = ?) AND (? IS NULL OR (s.activity_us, s.id) < (?, ?))"
-            " ORDER BY s.activity_us DESC, s.id DESC LIMIT ?",
-            project, project, before_us, before_us, before, p.limit,
-        )  # fmt: skip
-        last = found[-1] if len(found) == p.limit else None
-        cursor = None if last is None else f"{last['activity_us']}.{last['id']}"
-        return {"items": [_session_view(row) for row in found], "next_cursor": cursor}
-
-    async def session(self, caller: Caller, p: Any) -> dict[str, Any]:
-        """One conversation."""
-        row = await self._h.db.one(f"{_SESSIONS} WHERE s.id = ?", p.session)
-        if row is None:
-            raise HiveError("SESSION_NOT_FOUND", f"There is no session {p.session!r}.")
-        return _session_view(row)
-
 
 def _digest(project: Project, p: Any) -> str:
     """What makes two requests the same: what was asked for, not the project's defaults of the day."""
@@ -397,21 +379,7 @@ def _check_rights(caller: Caller, given: Any, project: Project) -> None:
         )
 
 
-def _cursor(cursor: str | None) -> tuple[int | None, str]:
-    """The time and the session a page ended with. Raises INVALID_PARAMS for what no page gave."""
-    if cursor is None:
-        return None, ""
-    found = re.fullmatch(r"([0-9]{1,18})\.([0-9A-Za-z_-]{1,64})", cursor)
-    if found is None:
-        raise HiveError(
-            "INVALID_PARAMS",
-            "cursor: it comes from `next_cursor` of the page before.",
-            details={"errors": [{"pointer": "/cursor"}]},
-        )
-    return int(found[1]), found[2]
-
-
-def _warnings(p: Any, session: str, project: Project) -> list[str]:
+def _without_effect(p: Any, session: str, project: Project) -> list[str]:
     """What was asked for and will have no effect. Only what this request names: a project's defaults are
     the same for each of its prompts, and its conversation began with them."""
     asked = [
@@ -431,20 +399,3 @@ def _warnings(p: Any, session: str, project: Project) -> list[str]:
 
 
 _HELD = f"iif(e.state = 'pending', ({usage.blocked_sql('e.project', 'e.actor')}), NULL)"
-_SESSIONS = "SELECT s.*, p.name AS name, p.session AS current FROM sessions s JOIN projects p ON p.id = s.project"
-
-
-def _session_view(row: Any) -> dict[str, Any]:
-    return {
-        "session": row["id"],
-        "project": row["project"],
-        "project_name": row["name"],
-        "state": row["state"],
-        "is_current": row["current"] == row["id"],
-        "executions": row["executions"],
-        "last_execution": row["last_execution"],
-        "cost_usd": round(row["cost_usd"], 6),
-        "model": row["model"],
-        "created_at": format_us(row["created_us"]),
-        "last_activity_at": format_us(row["activity_us"]),
-    }

@@ -7,7 +7,7 @@ from typing import Any
 from hivectl.model.errors import HiveError
 from hivectl.model.project import Project, ProjectState
 from hivectl.model.work import ExecutionState
-from hivectl.store import rows
+from hivectl.store import rows, sessions
 from hivectl.store.database import Tx
 
 COLUMNS = rows.columns(Project)
@@ -206,14 +206,18 @@ def see_session(
     known = tx.one("SELECT 1 FROM sessions WHERE id = ?", session)
     if known is None:
         tx.run(
-            "INSERT INTO sessions(id, project, state, model, last_execution, created_us, activity_us) VALUES (?,?,?,?,?,?,?)",
-            session, project, "active", model, execution, tx.now_us, tx.now_us,
+            "INSERT INTO sessions(id, project, state, model, last_execution, created_us, activity_us, opened_us)"
+            " VALUES (?,?,?,?,?,?,?,?)",
+            session, project, "active", model, execution, tx.now_us, tx.now_us, tx.now_us,
         )  # fmt: skip
     else:
         tx.run(
-            "UPDATE sessions SET state = 'active', model = coalesce(?, model), last_execution = ?, activity_us = ? WHERE id = ?",
-            model, execution, tx.now_us, session,
+            "UPDATE sessions SET state = 'active', model = coalesce(?, model), last_execution = ?, activity_us = ?,"
+            " opened_us = CASE WHEN state IN ('ended', 'reset') THEN ? ELSE opened_us END, ended_us = NULL, end_reason = NULL"
+            " WHERE id = ?",
+            model, execution, tx.now_us, tx.now_us, session,
         )  # fmt: skip
+    sessions.settle(tx, execution, session)
     tx.run("UPDATE projects SET session = ? WHERE id = ?", session, project)
     data = {"session": session, "model": model, "version": version, "resumed": resumed}
     tx.emit(f"project:{project}", "session.started", data, execution=execution, session=session)

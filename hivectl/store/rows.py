@@ -10,6 +10,7 @@ import msgspec
 
 from hivectl.model.approval import Approval, ApprovalState
 from hivectl.model.project import Project, ProjectState
+from hivectl.model.session import Session, SessionState
 from hivectl.model.work import Execution, ExecutionState, Order, OrderState
 
 N = TypeVar("N")
@@ -35,6 +36,7 @@ _ENUMS: dict[tuple[type, str], Any] = {
     (Execution, "state"): ExecutionState,
     (Order, "state"): OrderState,
     (Approval, "state"): ApprovalState,
+    (Session, "state"): SessionState,
 }
 
 

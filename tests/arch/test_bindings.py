@@ -10,10 +10,19 @@ from hivectl.services.executions import Executions
 from hivectl.services.messages import Messages
 from hivectl.services.people import People
 from hivectl.services.projects import Projects
+from hivectl.services.sessions import Sessions
 from hivectl.services.system import System
 from hivectl.services.usage import Usage
 
-SERVICES: tuple[type[Any], ...] = (Executions, Messages, People, Projects, System, Usage)
+SERVICES: tuple[type[Any], ...] = (
+    Executions,
+    Messages,
+    People,
+    Projects,
+    Sessions,
+    System,
+    Usage,
+)
 
 
 def bound_by(service: type[Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""session list, show and new: Claude's conversations."""
+"""session list, show, new and end: Claude's conversations."""
 
 from __future__ import annotations
 
@@ -67,3 +67,21 @@ def new(
     hive.print_item(
         "project", found, f"the next prompt in {found['name']} starts a fresh conversation"
     )
+
+
+@app.command("end")
+def end(
+    ctx: typer.Context,
+    which: Annotated[str | None, typer.Argument(metavar="[SESSION|PROJECT]", help="A conversation, or the project whose current one is meant; default: the current directory's.", autocompletion=completing.sessions)] = None,
+) -> None:  # fmt: skip
+    """End a conversation that is idle; a process kept warm for it is closed."""
+    from hivectl.cli import choosing, details
+
+    hive: Session = ctx.obj
+
+    async def work(client: Client) -> Any:
+        session = await choosing.conversation(hive, client, which)
+        return await client.call("session.end", session=session)
+
+    found = hive.run(work)
+    hive.print_item("session", found, lambda: details.session(found))

@@ -86,15 +86,16 @@ class Farm:
         self.directory.mkdir(exist_ok=True)
 
     @asynccontextmanager
-    async def open(self, host=None):
+    async def open(self, host=None, clock=None, **flags):
         settings = config.load(
+            {name.replace("__", "."): value for name, value in flags.items()},
             env={
                 "HOME": str(self.path),
                 "HIVECTL_HOME": str(self.path / "h"),
                 "PATH": "/usr/bin:/bin",
-            }
+            },
         )
-        clock, failures = SystemClock(), []
+        clock, failures = clock or SystemClock(), []
         self.db = await Database.open(self.path / "hive.db", clock)
         self.journal = Journal(self.path / "log", clock=clock, boot_id="b")
         nursery = Nursery(lambda name, error: failures.append((name, error)))
@@ -129,10 +130,10 @@ class Farm:
         )
         return project
 
-    async def submit(self, project, **options):
+    async def submit(self, project, session="current", **options):
         wish = work.Wish(
             order=make_id("o"), execution=make_id("x"), project=project, prompt="hi", prompt_uuid=make_uuid(),
-            message={"kind": "prompt"}, session="current", fork=False, options=options, priority="normal", actor="user:t", request="r",
+            message={"kind": "prompt"}, session=session, fork=False, options=options, priority="normal", actor="user:t", request="r",
             key=None, hash="", refuse_if_busy=False, max_orders=9, key_age_us=1,
         )  # fmt: skip
         return (await self.engine.submit(wish)).execution

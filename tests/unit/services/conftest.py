@@ -13,6 +13,7 @@ from hivectl.services.house import House
 from hivectl.services.messages import Messages
 from hivectl.services.people import People
 from hivectl.services.projects import Projects
+from hivectl.services.sessions import Sessions
 from hivectl.testing.processes import FakeMachine
 from tests.unit.engine.test_runner import Farm, plain
 
@@ -41,6 +42,7 @@ class Desk:
         for service in (
             projects,
             Executions(house, projects),
+            Sessions(house, projects),
             People(house, projects),
             Messages(house, projects),
         ):

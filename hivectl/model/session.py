@@ -1,0 +1,48 @@
+"""Claude's conversations, as a project keeps them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class SessionState(StrEnum):
+    """Where a conversation stands. ENDED: let go by the keep-alive policy or by hand; it can be resumed.
+    RESET: the project was told to begin a new one; it can be resumed by its id."""
+
+    ACTIVE = "active"
+    IDLE = "idle"
+    ENDED = "ended"
+    RESET = "reset"
+
+
+class EndReason(StrEnum):
+    """Why a conversation was ended."""
+
+    IDLE = "idle"
+    AGE = "age"
+    USER = "user"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """A conversation as stored. Times in microseconds since the epoch."""
+
+    id: str
+    project: str
+    state: SessionState
+    model: str | None
+    executions: int
+    last_execution: str | None
+    cost_usd: float
+    created_us: int
+    activity_us: int
+    opened_us: int
+    """When it was begun, or resumed after it had ended: its age counts from here."""
+    ended_us: int | None
+    end_reason: str | None
+
+    @property
+    def stream(self) -> str:
+        """Where its events are."""
+        return f"project:{self.project}"
