@@ -178,6 +178,10 @@ class CallsSync:
         options: dict[str, Any] | Unset = UNSET,
         if_busy: Literal["queue", "fail"] | Unset = UNSET,
         priority: Literal["high", "normal", "low"] | Unset | None = UNSET,
+        after: list[str] | Unset = UNSET,
+        not_before: str | Unset | None = UNSET,
+        retries: int | Unset | None = UNSET,
+        on_usage_limit: Literal["park", "resume", "fail"] | Unset | None = UNSET,
         idempotency_key: str | Unset | None = UNSET,
     ) -> results.Accepted:
         """Accept a prompt; answers as soon as it is durable, never waits for the end."""
@@ -189,6 +193,10 @@ class CallsSync:
             options=options,
             if_busy=if_busy,
             priority=priority,
+            after=after,
+            not_before=not_before,
+            retries=retries,
+            on_usage_limit=on_usage_limit,
             idempotency_key=idempotency_key,
         )
         answer = self.request("execute", sent)
@@ -428,6 +436,153 @@ class CallsSync:
         sent = given(id=id)
         answer = self.request("policy.remove", sent)
         return cast("results.Deleted", answer)
+
+    def queue_list(
+        self,
+        *,
+        project: str | Unset | None = UNSET,
+        states: list[Literal["queued", "claimed", "completed", "failed", "cancelled", "dead"]]
+        | Unset = UNSET,
+        limit: int | Unset = UNSET,
+        cursor: str | Unset | None = UNSET,
+    ) -> results.OrderPage:
+        """Work orders, by default those that wait, in the order of their turn."""
+        sent = given(project=project, states=states, limit=limit, cursor=cursor)
+        answer = self.request("queue.list", sent)
+        return cast("results.OrderPage", answer)
+
+    def queue_stats(
+        self,
+    ) -> results.QueueStats:
+        """How long the queue is, what holds it up, and who works."""
+        sent: dict[str, Any] = {}
+        answer = self.request("queue.stats", sent)
+        return cast("results.QueueStats", answer)
+
+    def queue_describe(
+        self,
+        work_order: str,
+    ) -> results.OrderDescription:
+        """One work order, and in words why it does not run."""
+        sent = given(work_order=work_order)
+        answer = self.request("queue.describe", sent)
+        return cast("results.OrderDescription", answer)
+
+    def queue_pause(
+        self,
+        *,
+        project: str | Unset | None = UNSET,
+        reason: str | Unset = UNSET,
+    ) -> results.QueueChanged:
+        """Start nothing new, of one project or at all."""
+        sent = given(project=project, reason=reason)
+        answer = self.request("queue.pause", sent)
+        return cast("results.QueueChanged", answer)
+
+    def queue_resume(
+        self,
+        *,
+        project: str | Unset | None = UNSET,
+        now: bool | Unset = UNSET,
+    ) -> results.QueueChanged:
+        """Take a pause back, and take up what a usage limit stopped."""
+        sent = given(project=project, now=now)
+        answer = self.request("queue.resume", sent)
+        return cast("results.QueueChanged", answer)
+
+    def queue_move(
+        self,
+        work_order: str,
+        *,
+        to: Literal["first", "last"] | Unset | None = UNSET,
+        before: str | Unset | None = UNSET,
+        priority: Literal["high", "normal", "low"] | Unset | None = UNSET,
+    ) -> results.Order:
+        """Give a waiting work order another place."""
+        sent = given(work_order=work_order, to=to, before=before, priority=priority)
+        answer = self.request("queue.move", sent)
+        return cast("results.Order", answer)
+
+    def queue_cancel(
+        self,
+        work_order: str,
+        *,
+        reason: str | Unset = UNSET,
+    ) -> results.Order:
+        """Cancel a waiting work order."""
+        sent = given(work_order=work_order, reason=reason)
+        answer = self.request("queue.cancel", sent)
+        return cast("results.Order", answer)
+
+    def queue_retry(
+        self,
+        work_order: str,
+    ) -> results.Order:
+        """Queue again what was given up, or at once what waits for a retry."""
+        sent = given(work_order=work_order)
+        answer = self.request("queue.retry", sent)
+        return cast("results.Order", answer)
+
+    def queue_clear(
+        self,
+        *,
+        project: str | Unset | None = UNSET,
+        all: bool | Unset = UNSET,
+    ) -> results.QueueChanged:
+        """Cancel all that waits, of one project or at all."""
+        sent = given(project=project, all=all)
+        answer = self.request("queue.clear", sent)
+        return cast("results.QueueChanged", answer)
+
+    def worker_list(
+        self,
+        *,
+        kind: Literal["local", "external"] | Unset | None = UNSET,
+        limit: int | Unset = UNSET,
+        cursor: str | Unset | None = UNSET,
+    ) -> results.WorkerPage:
+        """Workers: the slots of this daemon, and programs outside."""
+        sent = given(kind=kind, limit=limit, cursor=cursor)
+        answer = self.request("worker.list", sent)
+        return cast("results.WorkerPage", answer)
+
+    def worker_get(
+        self,
+        worker: str,
+    ) -> results.Worker:
+        """One worker."""
+        sent = given(worker=worker)
+        answer = self.request("worker.get", sent)
+        return cast("results.Worker", answer)
+
+    def worker_scale(
+        self,
+        slots: int | None,
+    ) -> results.WorkerPage:
+        """Have more or fewer local workers; what runs is not touched."""
+        sent = given(slots=slots)
+        answer = self.request("worker.scale", sent)
+        return cast("results.WorkerPage", answer)
+
+    def worker_drain(
+        self,
+        *,
+        worker: str | Unset | None = UNSET,
+    ) -> results.WorkerPage:
+        """Let a worker finish and take nothing new."""
+        sent = given(worker=worker)
+        answer = self.request("worker.drain", sent)
+        return cast("results.WorkerPage", answer)
+
+    def worker_resume(
+        self,
+        *,
+        worker: str | Unset | None = UNSET,
+    ) -> results.WorkerPage:
+        """Let it take work again."""
+        sent = given(worker=worker)
+        answer = self.request("worker.resume", sent)
+        return cast("results.WorkerPage", answer)
 
     def health(
         self,

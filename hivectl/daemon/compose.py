@@ -35,6 +35,7 @@ from hivectl.services.house import Handler, House
 from hivectl.services.messages import Messages
 from hivectl.services.people import People
 from hivectl.services.projects import Projects
+from hivectl.services.queue import Queue
 from hivectl.services.sessions import Sessions
 from hivectl.services.system import System
 from hivectl.services.usage import Usage
@@ -237,9 +238,11 @@ class Daemon:
         system.notices = notices
         self._system = system
         bindings: dict[str, Handler] = {}
+        executions = Executions(house, projects)
         for service in (
             projects,
-            Executions(house, projects),
+            executions,
+            Queue(house, projects, executions),
             Sessions(house, projects),
             People(house, projects),
             messages,

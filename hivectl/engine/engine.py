@@ -16,27 +16,45 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from hivectl.engine import capacity
 from hivectl.engine.budgets import BudgetClock
 from hivectl.engine.keeping import KeepAlive
 from hivectl.engine.runner import RETRYABLE, Runner, World
 from hivectl.kit import failpoint
+from hivectl.kit.clock import MICROSECOND
 from hivectl.kit.ids import make_id
 from hivectl.model.approval import Approval
 from hivectl.model.errors import HiveError
-from hivectl.model.work import EXECUTION_ENDS, LIVE_STATES, Execution, ExecutionState
+from hivectl.model.work import (
+    EXECUTION_ENDS,
+    LIVE_STATES,
+    ORDER_ENDS,
+    Execution,
+    ExecutionState,
+    Order,
+)
 from hivectl.ports import StopMode, StopReason
-from hivectl.store import people, work
+from hivectl.store import lanes, people, queue, work, workers
 from hivectl.store.database import OutboxEvent, Tx
+from hivectl.store.queue import Claimed
 
 _log = logging.getLogger(__name__)
 
 CLAIM_RETRY_S = 0.5
+DUE_MARGIN_S = 0.001
+"""Added to the time until something is due: timers may be a little early."""
+LOOK_AGAIN_S = 60.0
+"""Longest sleep while something is held back until a time: the machine's clock may be set meanwhile."""
 DESCRIPTORS_OF_RUN = 16
 """What a live run has open in the daemon (about 8), and what its start needs for a moment."""
 DESCRIPTORS_KEPT = 64
 """Never used up by runs: connections, the database, logs that are opened."""
 STOP_MARGIN_S = 15.0
 """How much longer than its rungs a stop ladder may take: the sweep, the last output, the commit."""
+
+
+_LETTING_GO = frozenset({"approval.expired"})
+"""Events after which an execution may want a slot again without anybody having called the engine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +87,8 @@ class Engine:
 
     async def start(self) -> dict[str, int]:
         """Reconcile what the store knows with what lives, then begin to claim. Returns counts for the log."""
-        await self.world.db.write(work.mend_lanes)
+        slots = capacity.slots(self.world.settings())
+        await self.world.db.write(lambda tx: _mend(tx, slots))
         live = await self.world.db.write(work.live)
         known = {execution.process for execution in live}
         for execution in live:
@@ -141,39 +160,66 @@ class Engine:
 
     # --- claims -------------------------------------------------------------------------------------
 
+    async def sync_slots(self) -> None:
+        """As many slots as they want now, and another look at the queue."""
+        slots = capacity.slots(self.world.settings())
+        await self.world.db.write(lambda tx: workers.sync_slots(tx, default=slots))
+        self.wake()
+
     def wake(self) -> None:
-        """Something was queued, or a slot or lane became free."""
+        """Something was queued, released or answered, or a slot or lane became free."""
         self._wake.set()
 
     async def _claim_loop(self) -> None:
         while True:
-            await self._wake.wait()
+            due_us = await self._claim_all()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._until_s(due_us)):
+                    await self._wake.wait()
             self._wake.clear()
-            while not self.is_draining and await self._claim_one():
-                pass
 
-    async def _claim_one(self) -> bool:
+    def _until_s(self, due_us: int | None) -> float | None:
+        """How long the queue may be left alone: until something held back is due, or somebody wakes us."""
+        if due_us is None:
+            return None
+        left = (due_us - self.world.clock.now_us()) / MICROSECOND
+        return min(max(left, 0.0) + DUE_MARGIN_S, LOOK_AGAIN_S)
+
+    async def _claim_all(self) -> int | None:
+        """Give out slots until there is nothing to give; when something held back is due."""
+        while True:
+            claimed, due_us = await self._claim_one()
+            if claimed is None:
+                return due_us
+            self._begin(claimed)
+
+    async def _claim_one(self) -> tuple[Claimed | None, int | None]:
         if self.runners and not self._has_descriptors():
             # What runs must be able to open what it needs; the next one starts when something has ended.
-            await asyncio.sleep(CLAIM_RETRY_S)
-            self.wake()
-            return False
-        max_live = self.world.settings().number("execution.max_live")
+            return None, self._soon_us()
+        caps = capacity.caps(self.world.settings(), only_resume=self.is_draining)
         process = make_id("pr")
+
+        def turn(tx: Tx) -> tuple[Claimed | None, int | None]:
+            due_us = queue.release_due(tx)
+            return queue.claim(tx, caps, process=process), due_us
+
         try:
-            execution = await self.world.db.write(
-                lambda tx: work.claim(tx, max_live=max_live, process=process)
-            )
+            return await self.world.db.write(turn)
         except HiveError as exc:
             _log.error("cannot claim", extra={"code": exc.code, "error": exc.message})
-            await asyncio.sleep(CLAIM_RETRY_S)
-            self.wake()
-            return False
-        if execution is None:
-            return False
-        failpoint.hit("claim_after_commit")
-        self._launch(execution, is_adopting=False)
-        return True
+            return None, self._soon_us()
+
+    def _soon_us(self) -> int:
+        return self.world.clock.now_us() + int(CLAIM_RETRY_S * MICROSECOND)
+
+    def _begin(self, claimed: Claimed) -> None:
+        if not claimed.is_resumed:
+            failpoint.hit("claim_after_commit")
+            self._launch(claimed.execution, is_adopting=False)
+        elif (runner := self.runners.get(claimed.execution.id)) is not None:
+            # Beside the claims: a shim that does not answer must not keep others from starting.
+            _ = self.world.nursery.start(runner.resume(), name=f"answers of {runner.id}")
 
     def _has_descriptors(self) -> bool:
         limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
@@ -266,24 +312,33 @@ class Engine:
             _log.warning("a stop takes longer than it may", extra={"limit_s": limit, "mode": mode})
 
     async def decide(self, decide: Callable[[Tx], Approval]) -> Approval:
-        """Store a decision, then let Claude hear it."""
-        decided = await self.world.db.write(lambda tx: _decide(tx, decide))
-        if (runner := self.runners.get(decided.execution)) is not None:
+        """Store a decision, then let Claude hear it: at once where others still wait or the turn ends, else
+        when the execution has a slot again."""
+        decided, execution = await self.world.db.write(lambda tx: _decide(tx, decide))
+        failpoint.hit("decision_after_commit")
+        if execution.wants_slot is not None and execution.stop_mode is None:
+            self.wake()  # Claude hears it when there is a slot for it to go on in
+        elif (runner := self.runners.get(decided.execution)) is not None:
             await runner.deliver(decided)
         return decided
 
     async def wait(self, ref: str, *, timeout_s: float | None, or_waiting: bool) -> Execution:
-        """Return when the execution (or the work order's last attempt) has ended. Raises WAIT_TIMEOUT."""
+        """Return when the execution has ended; of a work order when it will not be tried again by itself.
+
+        Raises WAIT_TIMEOUT."""
         changed = asyncio.Event()
         execution = await self.find(ref)
-        waiters = self._waiters.setdefault(execution.id, set())
+        key = ref if ref.startswith("o_") else execution.id
+        waiters = self._waiters.setdefault(key, set())
         waiters.add(changed)
         try:
             async with asyncio.timeout(timeout_s):
                 while True:
                     changed.clear()
-                    execution = await self.find(ref)
+                    execution, order = await self.world.db.write(lambda tx: _look(tx, ref))
                     is_over = execution.state in EXECUTION_ENDS
+                    if key == ref and ref.startswith("o_"):
+                        is_over = order.state in ORDER_ENDS
                     if is_over or (or_waiting and execution.state is ExecutionState.WAITING):
                         return execution
                     await changed.wait()
@@ -296,7 +351,7 @@ class Engine:
         finally:
             waiters.discard(changed)
             if not waiters:
-                self._waiters.pop(execution.id, None)
+                self._waiters.pop(key, None)
 
     async def find(self, ref: str) -> Execution:
         """An execution as stored. Raises EXECUTION_NOT_FOUND."""
@@ -304,7 +359,7 @@ class Engine:
 
     def reloaded(self) -> None:
         """The settings have changed."""
-        self.wake()
+        _ = self.world.nursery.start(self.sync_slots(), name="slots")
         self.keep_alive.alarm.wake()
 
     def _on_event(self, event: OutboxEvent) -> None:
@@ -312,9 +367,30 @@ class Engine:
             self.keep_alive.alarm.wake()
         if event.type == "execution.created" and event.execution in self._accepted:
             self._accepted[event.execution] = self.world.publisher.position(event.stream)
-        if event.execution is not None and event.type.startswith("execution."):
-            for changed in self._waiters.get(event.execution, ()):
-                changed.set()
+        if event.execution is None:
+            return
+        if event.type in _LETTING_GO:
+            self.wake()
+        if event.type.startswith("execution."):
+            self._tell(event.execution)
+            if b'"state":"waiting"' in event.data:
+                self.wake()  # its slot is free
+        if self._waiters and event.type in ("work_order.state", "execution.state"):
+            self._tell_orders()
+
+    def _tell(self, key: str) -> None:
+        for changed in self._waiters.get(key, ()):
+            changed.set()
+
+    def _tell_orders(self) -> None:
+        """Who waits for an order hears of its attempts too: which order is it, an event of a state does not say."""
+        for key in [key for key in self._waiters if key.startswith("o_")]:
+            self._tell(key)
+
+
+def _look(tx: Tx, ref: str) -> tuple[Execution, Order]:
+    execution = work.find(tx, ref)
+    return execution, work.find_order(tx, execution.order_id)
 
 
 def _want_stop(tx: Tx, id_: str, *, is_strict: bool, **how: Any) -> Execution:
@@ -328,7 +404,12 @@ def _want_stop(tx: Tx, id_: str, *, is_strict: bool, **how: Any) -> Execution:
     return work.want_stop(tx, execution.id, reason=StopReason.USER, **how)
 
 
-def _decide(tx: Tx, decide: Callable[[Tx], Approval]) -> Approval:
+def _mend(tx: Tx, slots: int) -> None:
+    lanes.mend(tx)
+    workers.mend(tx, default=slots)
+
+
+def _decide(tx: Tx, decide: Callable[[Tx], Approval]) -> tuple[Approval, Execution]:
     decided = decide(tx)
     if decided.answer and decided.answer.get("interrupt"):
         # The turn ends with it: the execution was stopped by whoever denied, and says so.
@@ -336,5 +417,4 @@ def _decide(tx: Tx, decide: Callable[[Tx], Approval]) -> Approval:
             tx, decided.execution, mode=StopMode.INTERRUPT, reason=StopReason.USER, by=decided.decided_by or "",
             note=decided.message,
         )  # fmt: skip
-    work.go_on(tx, decided.execution)
-    return people.find(tx, decided.id)
+    return people.find(tx, decided.id), work.go_on(tx, decided.execution)

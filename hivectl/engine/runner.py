@@ -13,8 +13,8 @@ import logging
 from dataclasses import replace
 from functools import partial
 
+from hivectl.engine import capacity, starting
 from hivectl.engine import live as patience
-from hivectl.engine import starting
 from hivectl.engine.deadline import Deadline
 from hivectl.engine.live import PASSING, RETRYABLE, STORAGE_RETRY_S, Live, World
 from hivectl.engine.reading import Reader
@@ -29,6 +29,7 @@ from hivectl.model.errors import HiveError
 from hivectl.model.work import Cause, Execution, ExecutionState, Outcome
 from hivectl.ports import Exit, StopMode, StopReason
 from hivectl.store import people, work
+from hivectl.store.database import Tx
 
 __all__ = ["RETRYABLE", "Runner", "World", "options_of"]
 
@@ -67,8 +68,8 @@ class Runner:
             await self._live.handle.stop(mode, reason)
 
     async def deliver(self, approval: Approval) -> None:
-        """Let Claude hear a decision that is stored already."""
-        failpoint.hit("decision_after_commit")
+        """Let Claude hear a decision that is stored already, though it has no slot: its turn ends with it, or
+        others of its questions still wait."""
         if self._live.conversation is None:
             return  # still being adopted: it will write every answer that may not have arrived
         self._writer.answer(approval)
@@ -80,6 +81,18 @@ class Runner:
                 "the clock of a run is not set",
                 extra={"execution": self.id, "code": exc.code},
             )
+
+    async def resume(self) -> None:
+        """It was answered and has a slot again: let Claude hear everything it has not heard yet."""
+        if self._live.conversation is None:
+            return  # still being adopted: it will write every answer that may not have arrived
+        failpoint.hit("resume_after_commit")
+        await self._send_unheard()
+        await self._deadline.tend(await self._live.find())
+
+    async def _send_unheard(self) -> None:
+        for approval in await self._live.commit(lambda tx: _unheard(tx, self.id)):
+            self._writer.answer(approval)
 
     # --- its life -----------------------------------------------------------------------------------
 
@@ -163,8 +176,7 @@ class Runner:
             return
         for frame, data in self._live.conversation.opening():
             self._writer.add(frame, data)
-        for approval in await self._live.commit(lambda tx: people.undelivered(tx, self.id)):
-            self._writer.answer(approval)
+        await self._send_unheard()
         if self._live.is_adopting:
             # Read anew: somebody may have answered since. The flag and the state agree from here on.
             self._live.execution = execution = await self._live.find()
@@ -213,7 +225,8 @@ class Runner:
         await self._end(outcome, swept=0)
 
     async def _end(self, outcome: Outcome, *, swept: int) -> None:
-        await self._live.commit(lambda tx: work.end(tx, self.id, outcome, swept=swept))
+        rules = capacity.rules(self._live.world.settings())
+        await self._live.commit(lambda tx: work.end(tx, self.id, outcome, swept=swept, rules=rules))
         try:
             if self._live.stream is not None:
                 self._live.stream.forget_source(self.process)
@@ -223,3 +236,10 @@ class Runner:
         except (HiveError, OSError):
             # The end is stored; what is left of the process is cleared at the next start.
             _log.warning("cannot clear a process", extra={"execution": self.id}, exc_info=True)
+
+
+def _unheard(tx: Tx, id_: str) -> list[Approval]:
+    """Answers Claude may not have heard; none while it has no slot to go on in."""
+    if work.find(tx, id_).wants_slot is not None:
+        return []
+    return people.undelivered(tx, id_)

@@ -20,6 +20,7 @@ NAMES: dict[str, str] = {
     "claim_after_commit": "after a work order was claimed, before its process is started",
     "approval_after_commit": "after an approval was stored, before its events are in the log",
     "decision_after_commit": "after a decision was stored, before Claude hears of it",
+    "resume_after_commit": "after an answered execution got a slot again, before Claude hears the answer",
     "log_between_data_and_index": "between the write of log lines and the write of their index",
     "log_write": "before the write of log lines",
     "log_roll": "in the middle of starting a new log segment",

@@ -81,6 +81,7 @@ TABLE: dict[str, ErrorKind] = {
     "PROJECT_NOT_FOUND": ErrorKind(-32004, 404, _E.NOT_FOUND, False, "No such project.", "`hivectl project list` shows the projects."),
     "EXECUTION_NOT_FOUND": ErrorKind(-32004, 404, _E.NOT_FOUND, False, "No such execution.", "`hivectl ps -a` shows the executions."),
     "WORK_ORDER_NOT_FOUND": ErrorKind(-32004, 404, _E.NOT_FOUND, False, "No such work order.", "`hivectl ps -a` shows the executions with their work orders."),
+    "WORKER_NOT_FOUND": ErrorKind(-32004, 404, _E.NOT_FOUND, False, "No such worker.", "`hivectl worker list` shows the workers."),
     "SESSION_NOT_FOUND": ErrorKind(-32004, 404, _E.NOT_FOUND, False, "No such session.", "`hivectl session list` shows the sessions."),
     "APPROVAL_NOT_FOUND": ErrorKind(-32004, 404, _E.NOT_FOUND, False, "No such approval.", "`hivectl inbox` shows what waits." ),
     "POLICY_NOT_FOUND": ErrorKind(-32004, 404, _E.NOT_FOUND, False, "No such policy.", "`hivectl policy list` shows the policies."),

@@ -69,11 +69,26 @@ ORDER_MOVES: dict[OrderState, frozenset[OrderState]] = {
             OrderState.DEAD,
         }
     ),
+    # What was given up a person may queue again.
     OrderState.COMPLETED: frozenset(),
-    OrderState.FAILED: frozenset(),
-    OrderState.CANCELLED: frozenset(),
-    OrderState.DEAD: frozenset(),
+    OrderState.FAILED: frozenset({OrderState.QUEUED}),
+    OrderState.CANCELLED: frozenset({OrderState.QUEUED}),
+    OrderState.DEAD: frozenset({OrderState.QUEUED}),
 }
+
+ORDER_ENDS = frozenset(
+    {OrderState.COMPLETED, OrderState.FAILED, OrderState.CANCELLED, OrderState.DEAD}
+)
+
+
+class Hold(StrEnum):
+    """Why a queued order may not be claimed yet, beside its lane and the slots."""
+
+    AFTER = "after"
+    NOT_BEFORE = "not_before"
+    RETRY = "retry"
+    USAGE_LIMIT = "usage_limit"
+
 
 EXECUTION_ENDS = _ENDS
 LIVE_STATES = frozenset({ExecutionState.STARTING, ExecutionState.RUNNING, ExecutionState.WAITING})
@@ -200,6 +215,17 @@ class Order:
     options: dict[str, Any]
     actor: str
     created_us: int
+    pool: str
+    hold: Hold | None
+    account: str
+    retries: int
+    retry_count: int
+    not_before_us: int | None
+    on_usage_limit: str | None
+    resumptions: int
+    is_idempotent: bool
+    message: str
+    ended_us: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -247,6 +273,8 @@ class Execution:
     created_us: int
     started_us: int | None
     ended_us: int | None
+    worker: str | None
+    wants_slot: int | None
     cost_is_estimate: bool = False
     """Claude did not live to state all of it: part was worked out from its messages."""
 

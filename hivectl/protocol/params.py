@@ -143,7 +143,8 @@ class ProjectDelete(Params):
 
 
 class Execute(Params):
-    """One prompt. `session`: current, new, or an id."""
+    """One prompt. `session`: current, new, or an id. `after`: work orders (or executions of them) that must be
+    completed first. `not_before`: a time, or `10m` from now. `retries`, `on_usage_limit`: the settings' when left out."""
 
     project: Ref
     prompt: Annotated[str, StringConstraints(min_length=1)]
@@ -152,6 +153,10 @@ class Execute(Params):
     options: OptionsParams = OptionsParams()
     if_busy: Literal["queue", "fail"] = "queue"
     priority: Literal["high", "normal", "low"] | None = None
+    after: Annotated[list[Ref], Field(max_length=1000)] = Field(default_factory=list)
+    not_before: Ref | None = None
+    retries: Annotated[int, Field(ge=0, le=100)] | None = None
+    on_usage_limit: Literal["park", "resume", "fail"] | None = None
     idempotency_key: Ref | None = None
 
 
@@ -347,6 +352,99 @@ class PolicyRef(Params):
     """A rule's id."""
 
     id: Ref
+
+
+class QueueList(Params):
+    """`states` default: queued. In the order of their turn; those held back last."""
+
+    project: Ref | None = None
+    states: Annotated[
+        list[Literal["queued", "claimed", "completed", "failed", "cancelled", "dead"]],
+        Field(max_length=6),
+    ] = Field(default_factory=lambda: ["queued"])  # type: ignore[arg-type, unused-ignore]
+    limit: Annotated[int, Field(ge=1, le=MAX_PAGE)] = 200
+    cursor: Ref | None = None
+
+
+class OrderRef(Params):
+    """A work order, by its id or an execution's."""
+
+    work_order: Ref
+
+
+class QueuePause(Params):
+    """Of one project, or (none named) the whole queue. What runs goes on."""
+
+    project: Ref | None = None
+    reason: Annotated[str, StringConstraints(max_length=500)] = ""
+
+
+class QueueResume(Params):
+    """Of one project, or the whole queue. `now`: also before a usage limit ends."""
+
+    project: Ref | None = None
+    now: bool = False
+
+
+class QueueMove(Params):
+    """Exactly one of `to`, `before` (another waiting order) and `priority`."""
+
+    work_order: Ref
+    to: Literal["first", "last"] | None = None
+    before: Ref | None = None
+    priority: Literal["high", "normal", "low"] | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> QueueMove:
+        if sum(value is not None for value in (self.to, self.before, self.priority)) != 1:
+            raise ValueError("give exactly one of to, before and priority")
+        return self
+
+
+class QueueCancel(Params):
+    """A waiting order; what was to follow it is cancelled too."""
+
+    work_order: Ref
+    reason: Annotated[str, StringConstraints(max_length=1000)] = ""
+
+
+class QueueClear(Params):
+    """All waiting orders of one project; of all projects only with `all`."""
+
+    project: Ref | None = None
+    all: bool = False
+
+    @model_validator(mode="after")
+    def _one(self) -> QueueClear:
+        if (self.project is None) is not self.all:
+            raise ValueError("give either project or all=true")
+        return self
+
+
+class WorkerRef(Params):
+    """A worker by id or name."""
+
+    worker: Ref
+
+
+class WorkerList(Params):
+    """Filter and page."""
+
+    kind: Literal["local", "external"] | None = None
+    limit: Annotated[int, Field(ge=1, le=MAX_PAGE)] = 200
+    cursor: Ref | None = None
+
+
+class WorkerScale(Params):
+    """`slots` null: as many as the configuration says."""
+
+    slots: Annotated[int, Field(ge=0, le=256)] | None
+
+
+class WorkerDrain(Params):
+    """One worker by id or name; none = every local one."""
+
+    worker: Ref | None = None
 
 
 class LogPrune(Params):

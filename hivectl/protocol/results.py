@@ -224,6 +224,8 @@ class Execution(TypedDict):
     stream: str
     epoch: str
     seq: int
+    worker: str | None
+    """Who carries or carried it."""
 
 
 class ExecutionPage(TypedDict):
@@ -386,6 +388,125 @@ class PolicyPage(TypedDict):
 
     items: list[Policy]
     default: str
+
+
+class Order(TypedDict):
+    """An entry of the queue: do this prompt once; retries belong to it."""
+
+    work_order: str
+    project: str
+    project_name: str
+    execution: str
+    """Its newest attempt."""
+    state: str
+    hold: str | None
+    """Why it is held back: after, not_before, retry or usage_limit; None: it waits for its turn only."""
+    place: int | None
+    priority: str
+    attempt: int
+    retries: int
+    retry_count: int
+    pool: str
+    not_before: str | None
+    after: list[str]
+    message: str
+    prompt: str
+    """The first 200 characters."""
+    actor: str
+    created_at: str
+    ended_at: str | None
+
+
+class OrderPage(TypedDict):
+    """Work orders."""
+
+    items: list[Order]
+    next_cursor: str | None
+
+
+class OrderDescription(TypedDict):
+    """Why a work order does not run."""
+
+    order: Order
+    reasons: list[str]
+    """Sentences; empty when it runs or has ended."""
+    until: str | None
+    """When the longest of the known waits ends."""
+    attempts: list[Execution]
+
+
+class Parked(TypedDict):
+    """An account whose usage limit is reached."""
+
+    account: str
+    kind: str
+    until: str
+    is_known: bool
+    """Claude said so; else it is tried again then."""
+    execution: str
+    since: str
+
+
+class Pause(TypedDict):
+    """What a person paused."""
+
+    project: str | None
+    """None: the whole queue."""
+    project_name: str | None
+    reason: str
+    actor: str
+    since: str
+
+
+class QueueStats(TypedDict):
+    """The queue at a glance."""
+
+    states: dict[str, int]
+    holds: dict[str, int]
+    priorities: dict[str, int]
+    projects: dict[str, int]
+    """Waiting orders by project's name; the 50 with the most."""
+    oldest_wait_s: float
+    pauses: list[Pause]
+    parked: list[Parked]
+    slots: int
+    slots_busy: int
+    slots_draining: int
+    wanting_slot: int
+    """Answered executions that wait for a slot."""
+
+
+class QueueChanged(TypedDict):
+    """What was done."""
+
+    project: str | None
+    orders: int
+    accounts: list[str]
+
+
+class Worker(TypedDict):
+    """A slot of the daemon, or a program outside."""
+
+    worker: str
+    name: str
+    kind: str
+    status: str
+    """idle, busy, waiting, error or offline."""
+    pools: list[str]
+    is_draining: bool
+    execution: str | None
+    project_name: str | None
+    fault: str | None
+    heartbeat_at: str
+    lease_until: str | None
+    registered_at: str
+
+
+class WorkerPage(TypedDict):
+    """Workers by name."""
+
+    items: list[Worker]
+    next_cursor: str | None
 
 
 class Health(TypedDict):

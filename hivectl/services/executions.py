@@ -15,13 +15,15 @@ from hivectl.engine.runner import options_of
 from hivectl.journal import blobs
 from hivectl.kit.ids import make_id, make_uuid
 from hivectl.logic import paths
+from hivectl.logic.account import account_of
+from hivectl.logic.environment import environment
 from hivectl.logic.options import is_session_id, validate_options
 from hivectl.model.access import Caller, Scope
 from hivectl.model.errors import HiveError
 from hivectl.model.project import Project
 from hivectl.model.work import Execution
 from hivectl.ports import StopMode
-from hivectl.services.house import Handler, House, page_cursor
+from hivectl.services.house import Handler, House, page_cursor, parse_later_us
 from hivectl.services.projects import OPTION_NAMES, Projects
 from hivectl.services.sessions import begins_fresh, expiry_warnings
 from hivectl.services.views import Around, execution_view
@@ -95,6 +97,10 @@ class Executions:
             refuse_if_busy=p.if_busy == "fail",
             max_orders=settings.number("queue.max_orders"),
             key_age_us=settings.number("queue.idempotency_h") * HOUR_US,
+            account=account_of(
+                environment(settings.environment, settings["claude.env"], project.env, "")
+            ),
+            **self._queue_wish(p),
         )
         wish.message.update(self._prompt_message(wish))
         warnings = await self._warnings(p, session, project)
@@ -106,6 +112,25 @@ class Executions:
             warnings=[*warnings, *await self._held(project.id, caller.actor)],
             position=accepted.position,
         )
+
+    def _queue_wish(self, p: Any) -> dict[str, Any]:
+        """What the request says of its place in the queue. Raises INVALID_PARAMS, RESOURCE_LIMIT."""
+        settings = self._h.settings()
+        most = settings.number("queue.max_after")
+        if len(p.after) > most:
+            raise HiveError(
+                "RESOURCE_LIMIT", f"after names {len(p.after)} work orders; at most {most} are allowed.",
+                details={"limit": "queue.max_after"},
+            )  # fmt: skip
+        not_before_us = None
+        if p.not_before is not None:
+            not_before_us = parse_later_us(p.not_before, self._h.clock.now_us(), "not_before")
+        return {
+            "after": tuple(dict.fromkeys(p.after)),
+            "not_before_us": not_before_us,
+            "retries": settings.number("queue.retries") if p.retries is None else p.retries,
+            "on_usage_limit": p.on_usage_limit,
+        }
 
     async def _accepted(
         self,
@@ -242,8 +267,8 @@ class Executions:
 
     async def _place(self, execution: Execution) -> int | None:
         row = await self._h.db.one(
-            "SELECT 1 + (SELECT count(*) FROM orders b WHERE b.state = 'queued' AND (b.rank, b.id) < (a.rank, a.id))"
-            " FROM orders a WHERE a.id = ? AND a.state = 'queued'",
+            "SELECT 1 + (SELECT count(*) FROM orders b WHERE b.state = 'queued' AND b.hold IS NULL AND (b.rank, b.id) < (a.rank, a.id))"
+            " FROM orders a WHERE a.id = ? AND a.state = 'queued' AND a.hold IS NULL",
             execution.order_id,
         )
         return row[0] if row is not None else None
@@ -351,6 +376,11 @@ def _digest(project: Project, p: Any) -> str:
     """What makes two requests the same: what was asked for, not the project's defaults of the day."""
     options = p.options.model_dump(exclude_none=True)
     body = [project.id, p.prompt, p.session, p.fork, options, p.priority]
+    placed = [p.after, p.not_before, p.retries, p.on_usage_limit]
+    if (
+        any(placed) or p.retries == 0
+    ):  # else as it was before these existed: keys are remembered over updates
+        body.append(placed)
     return hashlib.sha256(msgspec.json.encode(body)).hexdigest()
 
 

@@ -10,8 +10,9 @@ from hivectl.config import Settings
 from hivectl.engine.engine import Engine
 from hivectl.engine.publisher import Publisher
 from hivectl.journal.writer import Journal
-from hivectl.kit.clock import Clock
+from hivectl.kit.clock import MICROSECOND, Clock, parse_duration_s, parse_time_us
 from hivectl.model.access import Caller
+from hivectl.model.errors import HiveError
 from hivectl.store.database import Database
 
 Handler = Callable[[Caller, Any], Awaitable[Mapping[str, Any]]]
@@ -28,6 +29,21 @@ class House:
     journal: Journal
     publisher: Publisher
     engine: Engine
+
+
+def parse_later_us(text: str, now_us: int, name: str) -> int:
+    """A time from now on: ISO 8601, or `10m` (so long from now). Raises INVALID_PARAMS naming the field."""
+    try:
+        return now_us + int(parse_duration_s(text) * MICROSECOND)
+    except ValueError:
+        pass
+    try:
+        return parse_time_us(text)
+    except ValueError:
+        raise HiveError(
+            "INVALID_PARAMS", f"{name}: {text[:60]!r} is no time such as 2027-01-31T22:00 and no duration such as 90m.",
+            details={"errors": [{"pointer": f"/{name}"}]},
+        ) from None  # fmt: skip
 
 
 def page_cursor(items: list[dict[str, Any]], limit: int, key: str) -> str | None:

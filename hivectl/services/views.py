@@ -118,6 +118,7 @@ def execution_view(execution: Execution, around: Around) -> dict[str, Any]:
         "stream": execution.stream,
         "epoch": around.position[0],
         "seq": around.position[1],
+        "worker": execution.worker,
     }
 
 

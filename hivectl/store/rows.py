@@ -11,7 +11,8 @@ import msgspec
 from hivectl.model.approval import Approval, ApprovalState
 from hivectl.model.project import Project, ProjectState
 from hivectl.model.session import Session, SessionState
-from hivectl.model.work import Execution, ExecutionState, Order, OrderState
+from hivectl.model.work import Execution, ExecutionState, Hold, Order, OrderState
+from hivectl.model.worker import Worker, WorkerKind
 
 N = TypeVar("N")
 
@@ -28,13 +29,27 @@ _JSON = frozenset(
         "answer",
         "structured",
         "match",
+        "pools",
     }
 )
-_BOOL = frozenset({"trust_broken", "resume", "trusted", "fork", "is_delivered", "cost_is_estimate"})
+_BOOL = frozenset(
+    {
+        "trust_broken",
+        "resume",
+        "trusted",
+        "fork",
+        "is_delivered",
+        "is_draining",
+        "cost_is_estimate",
+        "is_idempotent",
+    }
+)
 _ENUMS: dict[tuple[type, str], Any] = {
     (Project, "state"): ProjectState,
     (Execution, "state"): ExecutionState,
     (Order, "state"): OrderState,
+    (Order, "hold"): Hold,
+    (Worker, "kind"): WorkerKind,
     (Approval, "state"): ApprovalState,
     (Session, "state"): SessionState,
 }
@@ -64,7 +79,7 @@ def read(noun: type[N], row: sqlite3.Row) -> N:
             value = msgspec.json.decode(value)
         elif name in _BOOL:
             value = bool(value)
-        elif kind := _ENUMS.get((noun, name)):
+        elif value is not None and (kind := _ENUMS.get((noun, name))):
             value = kind(value)
         values[name] = value
     return noun(**values)

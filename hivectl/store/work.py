@@ -1,7 +1,6 @@
-"""Work orders and executions in SQL: accept, claim, move, end, with the events each raises.
+"""Work orders and executions in SQL: accept, start, note, wait, stop, end, with the events each raises.
 
-A state is assigned in `move` and `_move_order` only, where the tables of `hivectl.model.work` are applied;
-the row count of the guarded UPDATE is checked, so nobody overwrites a state he has not seen.
+States are assigned in `hivectl.store.moves`, what follows from an end is decided in `attempts`.
 """
 
 from __future__ import annotations
@@ -10,49 +9,28 @@ from dataclasses import dataclass
 from typing import Any
 
 from hivectl.kit import failpoint
+from hivectl.kit.clock import format_us
 from hivectl.model.errors import HiveError
 from hivectl.model.project import Project
 from hivectl.model.work import (
     EXECUTION_ENDS,
-    EXECUTION_MOVES,
     LIVE_STATES,
-    ORDER_MOVES,
     Execution,
     ExecutionState,
-    Order,
+    Hold,
     OrderState,
     Outcome,
 )
-from hivectl.store import projects, rows, usage
+from hivectl.model.worker import LOCAL_POOL
+from hivectl.store import attempts, lanes, projects, rows, usage, workers
+from hivectl.store.attempts import Rules
 from hivectl.store.database import Tx
+from hivectl.store.moves import E_COLUMNS, LIVE_SQL, find, find_order, move, pending_of
 
-E_COLUMNS = rows.columns(Execution)
-O_COLUMNS = rows.columns(Order)
-LIVE_SQL = "('starting','running','waiting')"
+__all__ = ["LIVE_SQL", "Rules", "find", "find_order", "move", "pending_of"]
 
 BOOST_US = {"high": 3_600_000_000, "normal": 0, "low": -3_600_000_000}
 """An hour of age outweighs one step of priority: a static key, so that the head of a lane stays valid."""
-
-
-def find(tx: Tx, ref: str) -> Execution:
-    """The execution of an id, or the newest attempt of a work order's. Raises EXECUTION_NOT_FOUND."""
-    by = "order_id" if ref.startswith("o_") else "id"
-    row = tx.one(
-        f"SELECT {E_COLUMNS} FROM executions WHERE {by} = ? ORDER BY attempt DESC LIMIT 1", ref
-    )
-    if row is None:
-        raise HiveError(
-            "EXECUTION_NOT_FOUND", f"There is no execution {ref!r}.", details={"execution": ref}
-        )
-    return rows.read(Execution, row)
-
-
-def find_order(tx: Tx, id_: str) -> Order:
-    """A work order. Raises WORK_ORDER_NOT_FOUND."""
-    row = tx.one(f"SELECT {O_COLUMNS} FROM orders WHERE id = ?", id_)
-    if row is None:
-        raise HiveError("WORK_ORDER_NOT_FOUND", f"There is no work order {id_!r}.")
-    return rows.read(Order, row)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +55,14 @@ class Wish:
     refuse_if_busy: bool
     max_orders: int
     key_age_us: int
+    pool: str = LOCAL_POOL
+    account: str = ""
+    after: tuple[str, ...] = ()
+    """Orders (or executions of them) that must be completed first."""
+    not_before_us: int | None = None
+    retries: int = 0
+    on_usage_limit: str | None = None
+    is_idempotent: bool = False
 
 
 def enqueue(tx: Tx, wish: Wish) -> tuple[Execution, bool]:
@@ -87,7 +73,8 @@ def enqueue(tx: Tx, wish: Wish) -> tuple[Execution, bool]:
     if earlier := replayed(tx, wish.actor, wish.key, wish.hash, age_us=wish.key_age_us):
         return earlier, True
     project = projects.find(tx, wish.project.id)  # it may have been deleted since it was looked up
-    lane = project.id
+    lane = lanes.lane_of(project.id, wish.pool)
+    lanes.ensure(tx, lane, project.id, pool=wish.pool, account=wish.account)
     if wish.refuse_if_busy:
         _refuse_if_busy(tx, project, lane)
     waiting = tx.one("SELECT count(*) FROM orders WHERE state = 'queued'")
@@ -96,22 +83,14 @@ def enqueue(tx: Tx, wish: Wish) -> tuple[Execution, bool]:
         raise HiveError(
             "QUEUE_FULL", f"{waiting[0]} work orders wait.", details={"limit": "queue.max_orders"}
         )
-    tx.run(
-        "INSERT INTO orders(id, project, lane, state, priority, rank, attempt, prompt, prompt_uuid, session, fork, options, actor,"
-        " created_us) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
-        wish.order, project.id, lane, OrderState.QUEUED, wish.priority, tx.now_us - BOOST_US[wish.priority], 1, wish.prompt,
-        wish.prompt_uuid, wish.session, int(wish.fork), rows.dump(wish.options), wish.actor, tx.now_us,
-    )  # fmt: skip
-    tx.run(
-        "INSERT INTO executions(id, order_id, project, lane, state, attempt, actor, options, created_us) VALUES (?,?,?,?,?,?,?,?,?)",
-        wish.execution, wish.order, project.id, lane, ExecutionState.PENDING, 1, wish.actor, rows.dump(wish.options), tx.now_us,
-    )  # fmt: skip
+    _insert_order(tx, wish, lane)
     if wish.key is not None:
         tx.run(
             "INSERT OR REPLACE INTO idempotency(actor, key, hash, order_id, created_us) VALUES (?,?,?,?,?)",
             wish.actor, wish.key, wish.hash, wish.order, tx.now_us,
         )  # fmt: skip
-    _refresh_head(tx, lane)
+    hold = _add_needs(tx, wish)
+    lanes.refresh_head(tx, lane)
     tx.run("UPDATE projects SET activity_us = ? WHERE id = ?", tx.now_us, project.id)
     data = {
         "work_order": wish.order,
@@ -123,12 +102,55 @@ def enqueue(tx: Tx, wish: Wish) -> tuple[Execution, bool]:
         "session": wish.session,
         "fork": wish.fork,
         "options": wish.options,
+        "pool": wish.pool,
+        "retries": wish.retries,
+        "hold": hold,
+        "after": list(wish.after),
+        "not_before": format_us(wish.not_before_us) if wish.not_before_us else None,
     }
     who = {"execution": wish.execution, "actor": wish.actor, "request": wish.request}
     tx.emit(project.stream, "execution.created", data, **who)
     tx.emit(project.stream, "message", wish.message, **who)
     failpoint.hit("enqueue_before_commit")
     return find(tx, wish.execution), False
+
+
+def _insert_order(tx: Tx, wish: Wish, lane: str) -> None:
+    options = rows.dump(wish.options)
+    tx.run(
+        "INSERT INTO orders(id, project, lane, state, priority, rank, attempt, prompt, prompt_uuid, session, fork, options, actor,"
+        " created_us, pool, account, retries, not_before_us, on_usage_limit, is_idempotent)"
+        " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+        wish.order, wish.project.id, lane, OrderState.QUEUED, wish.priority, tx.now_us - BOOST_US[wish.priority], 1, wish.prompt,
+        wish.prompt_uuid, wish.session, int(wish.fork), options, wish.actor, tx.now_us,
+        wish.pool, wish.account, wish.retries, wish.not_before_us, wish.on_usage_limit, int(wish.is_idempotent),
+    )  # fmt: skip
+    tx.run(
+        "INSERT INTO executions(id, order_id, project, lane, state, attempt, actor, options, created_us) VALUES (?,?,?,?,?,?,?,?,?)",
+        wish.execution, wish.order, wish.project.id, lane, ExecutionState.PENDING, 1, wish.actor, options, tx.now_us,
+    )  # fmt: skip
+
+
+def _add_needs(tx: Tx, wish: Wish) -> Hold | None:
+    """Note what the order is to follow. Raises WORK_ORDER_NOT_FOUND, or INVALID_STATE when that has failed already."""
+    for ref in wish.after:
+        needed = find_order(tx, ref)
+        if needed.state in (OrderState.QUEUED, OrderState.CLAIMED):
+            tx.run(
+                "INSERT OR IGNORE INTO order_needs(order_id, needs) VALUES (?,?)",
+                wish.order,
+                needed.id,
+            )
+        elif needed.state is not OrderState.COMPLETED:
+            raise HiveError(
+                "INVALID_STATE", f"{ref} is {needed.state}: nothing can follow it.",
+                hint=f"Queue it again first: `hivectl queue retry {needed.id}`.",
+                details={"work_order": needed.id, "state": needed.state},
+            )  # fmt: skip
+    hold = attempts.hold_of(tx, wish.order, wish.not_before_us, is_retry=False)
+    if hold is not None:
+        tx.run("UPDATE orders SET hold = ? WHERE id = ?", hold, wish.order)
+    return hold
 
 
 def replayed(tx: Tx, actor: str, key: str | None, hash_: str, *, age_us: int) -> Execution | None:
@@ -159,92 +181,7 @@ def _refuse_if_busy(tx: Tx, project: Project, lane: str) -> None:
         )
 
 
-def _refresh_head(tx: Tx, lane: str) -> None:
-    tx.run(
-        "UPDATE lanes SET (head_rank, head) = (SELECT rank, id FROM orders WHERE lane = lanes.lane AND state = 'queued'"
-        " ORDER BY rank, id LIMIT 1) WHERE lane = ?",
-        lane,
-    )
-    if tx.one("SELECT 1 FROM orders WHERE lane = ? AND state = 'queued' LIMIT 1", lane) is None:
-        tx.run("UPDATE lanes SET head_rank = NULL, head = NULL WHERE lane = ?", lane)
-
-
-def claim(tx: Tx, *, max_live: int, process: str) -> Execution | None:
-    """Take the next work order whose lane is free; None when there is none or the global cap is reached."""
-    live = tx.one(f"SELECT count(*) FROM executions WHERE state IN {LIVE_SQL}")
-    assert live is not None
-    if live[0] >= max_live:
-        return None
-    head = tx.one(
-        "SELECT lane, head FROM lanes WHERE busy = 0 AND paused = 0 AND head IS NOT NULL"
-        " AND project NOT IN (SELECT key FROM budget_blocks WHERE scope = 'project' AND until_us > ?)"
-        " AND (SELECT actor FROM orders WHERE id = head) NOT IN"
-        " (SELECT key FROM budget_blocks WHERE scope = 'user' AND until_us > ?)"
-        " ORDER BY head_rank, head LIMIT 1",
-        tx.now_us,
-        tx.now_us,
-    )
-    if head is None:
-        return None
-    execution = find(tx, head["head"])
-    _move_order(tx, execution, OrderState.CLAIMED)
-    tx.run("UPDATE lanes SET busy = 1 WHERE lane = ?", head["lane"])
-    _refresh_head(tx, head["lane"])
-    move(tx, execution, ExecutionState.STARTING, process=process)
-    projects.announce_state(tx, execution.project)
-    return find(tx, execution.id)
-
-
-def move(tx: Tx, execution: Execution, to: ExecutionState, **changes: Any) -> None:
-    """One step of an execution, with the columns that change with it. Raises INVALID_STATE."""
-    if to not in EXECUTION_MOVES[execution.state]:
-        allowed = sorted(EXECUTION_MOVES[execution.state])
-        raise HiveError(
-            "INVALID_STATE",
-            f"Execution {execution.id} is {execution.state} and cannot become {to}.",
-            details={"state": execution.state, "allowed": allowed},
-        )
-    assignments = "".join(f", {name} = ?" for name in changes)
-    count = tx.run(
-        f"UPDATE executions SET state = ?{assignments} WHERE id = ? AND state = ?",
-        to, *changes.values(), execution.id, execution.state,
-    )  # fmt: skip
-    if count != 1:
-        raise HiveError(
-            "INVALID_STATE", f"Execution {execution.id} is no longer {execution.state}."
-        )
-    if to not in EXECUTION_ENDS:
-        data: dict[str, Any] = {"state": to, "from": execution.state, "attempt": execution.attempt}
-        data |= {
-            name: value for name, value in changes.items() if name in ("process", "pid", "session")
-        }
-        if to is ExecutionState.WAITING:
-            data["waiting_for"] = [r["id"] for r in _pending_approvals(tx, execution.id)]
-        tx.emit(execution.stream, "execution.state", data, execution=execution.id)
-
-
-def _pending_approvals(tx: Tx, execution: str) -> list[Any]:
-    return tx.all("SELECT id FROM approvals WHERE execution = ? AND state = 'pending'", execution)
-
-
-def _move_order(tx: Tx, execution: Execution, to: OrderState, *, actor: str | None = None) -> None:
-    order = find_order(tx, execution.order_id)
-    if to not in ORDER_MOVES[order.state]:
-        raise HiveError(
-            "INVALID_STATE", f"Work order {order.id} is {order.state} and cannot become {to}."
-        )
-    ended = tx.now_us if to not in (OrderState.QUEUED, OrderState.CLAIMED) else None
-    count = tx.run(
-        "UPDATE orders SET state = ?, ended_us = ? WHERE id = ? AND state = ?",
-        to,
-        ended,
-        order.id,
-        order.state,
-    )
-    if count != 1:
-        raise HiveError("INVALID_STATE", f"Work order {order.id} is no longer {order.state}.")
-    data = {"work_order": order.id, "state": to, "from": order.state, "attempt": order.attempt}
-    tx.emit(execution.stream, "work_order.state", data, execution=execution.id, actor=actor)
+_DEFAULT_RULES = Rules()
 
 
 def prepare(
@@ -309,26 +246,31 @@ def add_evidence(tx: Tx, id_: str, kind: str, found: dict[str, Any]) -> None:
 
 
 def wait_for_person(tx: Tx, id_: str) -> None:
-    """A person must answer: the wall clock stands still."""
+    """A person must answer: the wall clock stands still, and the slot is free for others."""
     execution = find(tx, id_)
     if execution.state in (ExecutionState.RUNNING, ExecutionState.STARTING):
-        move(
-            tx,
-            execution,
-            ExecutionState.WAITING,
-            waiting_since_us=tx.now_us,
-        )
+        workers.release(tx, id_)
+        move(tx, execution, ExecutionState.WAITING, waiting_since_us=tx.now_us)
         projects.announce_state(tx, execution.project)
+    elif execution.wants_slot is not None:
+        # Asked again before it got a slot: it waits for a person once more.
+        tx.run("UPDATE executions SET wants_slot = NULL WHERE id = ?", id_)
 
 
 def go_on(tx: Tx, id_: str) -> Execution:
-    """Nothing waits any more: running again, if it was waiting and no approval is pending."""
+    """Nothing waits for a person any more: it is to have a slot again, before everything else of its priority.
+
+    The claim that grants one (`queue.claim`) moves it to running."""
     execution = find(tx, id_)
-    if execution.state is ExecutionState.WAITING and not _pending_approvals(tx, id_):
-        since = execution.waiting_since_us or tx.now_us
-        waited = execution.waited_us + max(0, tx.now_us - since)
-        move(tx, execution, ExecutionState.RUNNING, waiting_since_us=None, waited_us=waited)
-        projects.announce_state(tx, execution.project)
+    is_answered = execution.state is ExecutionState.WAITING and not pending_of(tx, id_)
+    if is_answered and execution.wants_slot is None:
+        order = find_order(tx, execution.order_id)
+        head = tx.one(
+            "SELECT min(rank) AS rank FROM orders WHERE priority = ? AND state = 'queued' AND hold IS NULL",
+            order.priority,
+        )
+        ahead = head["rank"] if head is not None and head["rank"] is not None else order.rank
+        tx.run("UPDATE executions SET wants_slot = ? WHERE id = ?", min(order.rank, ahead), id_)
     return find(tx, id_)
 
 
@@ -336,15 +278,8 @@ def want_stop(tx: Tx, id_: str, *, mode: str, reason: str, by: str, note: str = 
     """Store that somebody stops it, before anything is done; a pending one is cancelled here and now."""
     execution = find(tx, id_)
     if execution.state is ExecutionState.PENDING:
-        _move_order(tx, execution, OrderState.CANCELLED, actor=by)
-        _refresh_head(tx, execution.lane)
-        outcome = {
-            "cause": "killed",
-            "message": note or "Cancelled before it started.",
-            "ended_us": tx.now_us,
-        }
-        move(tx, execution, ExecutionState.CANCELLED, stop_by=by, **outcome)
-        _emit_end(tx, find(tx, id_), swept=0, actor=by)
+        order = find_order(tx, execution.order_id)
+        attempts.cancel(tx, order, message=note or "Cancelled before it started.", actor=by)
     elif execution.state in LIVE_STATES and _is_harder(mode, execution.stop_mode):
         tx.run(
             "UPDATE executions SET stop_mode = ?, stop_reason = ?, stop_by = ?, stop_note = ? WHERE id = ?",
@@ -361,7 +296,9 @@ def _is_harder(mode: str, before: str | None) -> bool:
     return before is None or _HARDNESS.index(mode) > _HARDNESS.index(before)
 
 
-def end(tx: Tx, id_: str, outcome: Outcome, *, swept: int = 0) -> Execution:
+def end(
+    tx: Tx, id_: str, outcome: Outcome, *, swept: int = 0, rules: Rules = _DEFAULT_RULES
+) -> Execution:
     """The end of a live execution: its state, its order's, its lane's and its project's in one step."""
     execution = find(tx, id_)
     if execution.state in EXECUTION_ENDS:
@@ -369,19 +306,19 @@ def end(tx: Tx, id_: str, outcome: Outcome, *, swept: int = 0) -> Execution:
     usage.close(tx, execution)
     since = execution.waiting_since_us
     waited = execution.waited_us + (max(0, tx.now_us - since) if since else 0)
-    for row in _pending_approvals(tx, id_):
-        expire_approval(tx, row["id"])
+    for pending in pending_of(tx, id_):
+        expire_approval(tx, pending)
     move(
         tx, execution, outcome.state,
         cause=outcome.cause, message=outcome.message, exit_code=outcome.exit_code, signal=outcome.signal,
         subtype=outcome.subtype, result=outcome.result, stderr=outcome.stderr, resets_at=outcome.resets_at,
-        survivors=outcome.survivors, ended_us=tx.now_us, waited_us=waited, waiting_since_us=None, stalled=None, retrying=None,
+        survivors=outcome.survivors, ended_us=tx.now_us, waited_us=waited, waiting_since_us=None, stalled=None, retrying=None, wants_slot=None,
         structured=rows.dump(outcome.structured) if outcome.structured is not None else None,
     )  # fmt: skip
-    _move_order(tx, execution, _order_end(outcome.state))
-    tx.run("UPDATE lanes SET busy = 0 WHERE lane = ?", execution.lane)
-    _refresh_head(tx, execution.lane)
+    workers.release(tx, id_)
     ended = find(tx, id_)
+    settled = attempts.settle(tx, ended, outcome, rules)
+    lanes.set_busy(tx, execution.lane, is_busy=False)
     tx.run(
         "UPDATE projects SET executions = executions + 1, cost_usd = cost_usd + ?, input_tokens = input_tokens + ?,"
         " output_tokens = output_tokens + ?, activity_us = ? WHERE id = ?",
@@ -392,45 +329,12 @@ def end(tx: Tx, id_: str, outcome: Outcome, *, swept: int = 0) -> Execution:
         " cost_usd = cost_usd + ?, activity_us = ? WHERE id = ?",
         ended.cost_usd, tx.now_us, ended.session,
     )  # fmt: skip
-    _emit_end(tx, ended, swept=swept, actor=ended.stop_by)
+    attempts.emit_end(tx, ended, swept=swept, actor=ended.stop_by, settled=settled)
     if outcome.is_session_lost and projects.find(tx, ended.project).session == ended.session:
         # Else every later prompt of the project would fail in the same way, all night.
         projects.reset_session(tx, ended.project, actor="system", request="")
     projects.announce_state(tx, ended.project)
     return ended
-
-
-def _order_end(state: ExecutionState) -> OrderState:
-    if state is ExecutionState.COMPLETED:
-        return OrderState.COMPLETED
-    return OrderState.CANCELLED if state is ExecutionState.CANCELLED else OrderState.FAILED
-
-
-def _emit_end(tx: Tx, ended: Execution, *, swept: int, actor: str | None) -> None:
-    data = {
-        "state": ended.state,
-        "work_order": ended.order_id,
-        "cause": ended.cause,
-        "message": ended.message,
-        "exit_code": ended.exit_code,
-        "signal": ended.signal,
-        "subtype": ended.subtype,
-        "result": (ended.result or "")[:10_000] if ended.result is not None else None,
-        "stderr": ended.stderr,
-        "resets_at": ended.resets_at,
-        "usage": ended.usage,
-        "cost_usd": ended.cost_usd,
-        "swept": swept,
-        "survivors": ended.survivors,
-    }
-    tx.emit(
-        ended.stream,
-        "execution.ended",
-        data,
-        execution=ended.id,
-        session=ended.session,
-        actor=actor,
-    )
 
 
 def expire_approval(tx: Tx, id_: str) -> None:
@@ -478,15 +382,3 @@ def name_session(tx: Tx, id_: str, session: str, model: str | None) -> None:
         model,
         id_,
     )
-
-
-def mend_lanes(tx: Tx) -> None:
-    """Make every lane's flag and head agree with its orders: what a start does once."""
-    busy = (
-        f"EXISTS (SELECT 1 FROM executions e WHERE e.lane = lanes.lane AND e.state IN {LIVE_SQL})"
-    )
-    head = "(SELECT id FROM orders WHERE lane = lanes.lane AND state = 'queued' ORDER BY rank, id LIMIT 1)"
-    # Only those that differ: a start on a full disk must not need room for what it does not change.
-    for row in tx.all(f"SELECT lane FROM lanes WHERE busy <> {busy} OR head IS NOT {head}"):
-        tx.run(f"UPDATE lanes SET busy = {busy} WHERE lane = ?", row["lane"])
-        _refresh_head(tx, row["lane"])

@@ -10,6 +10,7 @@ from hivectl.services.executions import Executions
 from hivectl.services.messages import Messages
 from hivectl.services.people import People
 from hivectl.services.projects import Projects
+from hivectl.services.queue import Queue
 from hivectl.services.sessions import Sessions
 from hivectl.services.system import System
 from hivectl.services.usage import Usage
@@ -19,6 +20,7 @@ SERVICES: tuple[type[Any], ...] = (
     Messages,
     People,
     Projects,
+    Queue,
     Sessions,
     System,
     Usage,

@@ -34,6 +34,7 @@ def daemon(lasting: Daemon) -> Daemon:
         lasting.call("project.delete", project=project["id"], force=True, purge=True)
     for rule in lasting.call("policy.list")["items"]:
         lasting.call("policy.remove", id=rule["id"])
+    lasting.call("queue.resume", now=True)
     lasting.record.unlink(missing_ok=True)
     for folder in ("projects", "claude"):
         shutil.rmtree(lasting.root / folder, ignore_errors=True)

@@ -233,7 +233,7 @@ def test_a_kill_at_a_named_place_loses_nothing(make_daemon: Make, name: str, n: 
     _live_through(make_daemon(settings=SETTINGS.get(name, {})), name, n)
 
 
-NOTHING_TO_REFUSE = {"shim_forked", "exit_seen", "decision_after_commit"}
+NOTHING_TO_REFUSE = {"shim_forked", "exit_seen", "decision_after_commit", "resume_after_commit"}
 """Places between two steps, where no write can be refused."""
 
 

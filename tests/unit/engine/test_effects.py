@@ -14,7 +14,7 @@ from hivectl.ports import (
     RetrySeen,
     SessionSeen,
 )
-from hivectl.store import people, work
+from hivectl.store import people, queue, work
 from tests.unit.store.test_work import bench
 
 __all__ = ["bench"]
@@ -109,7 +109,11 @@ async def test_a_denying_default_says_why(running):
 async def test_a_withdrawn_request_is_closed_and_the_run_goes_on(running):
     await running.apply((10, ASKED))
     applied = await running.apply((20, PermissionWithdrawn("r1")))
-    assert applied.execution.state is ExecutionState.RUNNING
+    assert applied.execution.wants_slot is not None
+    claimed = await running.db.write(
+        lambda tx: queue.claim(tx, queue.Caps(max_live=1), process="pr_2")
+    )
+    assert (claimed.is_resumed, claimed.execution.state) == (True, ExecutionState.RUNNING)
     assert "approval.expired" in await running.events()
 
 

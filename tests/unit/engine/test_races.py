@@ -12,7 +12,7 @@ from hivectl.kit.ids import make_id, make_uuid
 from hivectl.model.errors import HiveError
 from hivectl.model.work import ExecutionState
 from hivectl.ports import Launch, StopMode
-from hivectl.store import people, projects, work
+from hivectl.store import people, projects, queue, work
 from hivectl.testing.processes import FakeHandle, FakeHost, FakeMachine
 from tests.unit.engine.test_runner import INIT, Farm, asks, line, plain, verdict
 
@@ -26,7 +26,7 @@ async def claimed_and_dead(farm, project):
         key=None, hash="", refuse_if_busy=False, max_orders=9, key_age_us=1,
     )  # fmt: skip
     await farm.db.write(lambda tx: work.enqueue(tx, wish))
-    await farm.db.write(lambda tx: work.claim(tx, max_live=9, process=make_id("pr")))
+    await farm.db.write(lambda tx: queue.claim(tx, queue.Caps(max_live=9), process=make_id("pr")))
     return wish.execution
 
 

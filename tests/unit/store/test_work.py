@@ -15,7 +15,7 @@ from hivectl.model.work import (
     OrderState,
     Outcome,
 )
-from hivectl.store import projects, work
+from hivectl.store import lanes, projects, queue, work, workers
 from hivectl.store.database import Database
 
 
@@ -44,9 +44,9 @@ class Bench:
         return await self.db.write(lambda tx: work.enqueue(tx, work.Wish(**wish)))
 
     async def claim(self, max_live=10):
-        return await self.db.write(
-            lambda tx: work.claim(tx, max_live=max_live, process=make_id("pr"))
-        )
+        caps = queue.Caps(max_live=max_live)
+        claimed = await self.db.write(lambda tx: queue.claim(tx, caps, process=make_id("pr")))
+        return claimed.execution if claimed is not None else None
 
     async def end(self, execution, state=ExecutionState.COMPLETED):
         return await self.db.write(
@@ -61,6 +61,7 @@ class Bench:
 async def bench(tmp_path):
     clock = FakeClock()
     db = await Database.open(tmp_path / "hive.db", clock)
+    await db.write(lambda tx: workers.sync_slots(tx, default=10))
     yield Bench(db, clock)
     await db.close()
 
@@ -206,5 +207,5 @@ async def test_a_restart_mends_lanes_that_disagree_with_their_orders(bench):
         lambda tx: tx.run("UPDATE lanes SET busy = 1, head = NULL, head_rank = NULL")
     )
     assert await bench.claim() is None
-    await bench.db.write(work.mend_lanes)
+    await bench.db.write(lanes.mend)
     assert (await bench.claim()).id == execution.id
