@@ -19,10 +19,12 @@ import msgspec
 from hivectl.journal import blobs, reader
 from hivectl.journal.record import Record
 from hivectl.journal.writer import Journal, StreamLog
+from hivectl.kit.clock import parse_time_us
 from hivectl.kit.ids import make_uuid
 from hivectl.model.project import Trust
-from hivectl.model.work import EXECUTION_ENDS, LIVE_STATES, ExecutionState
-from hivectl.store import rows, work
+from hivectl.model.work import EXECUTION_ENDS, LIVE_STATES, ExecutionState, Hold
+from hivectl.model.worker import LOCAL_POOL
+from hivectl.store import lanes, rows, work
 from hivectl.store.database import Database, Tx
 
 PAGE = 2000
@@ -52,6 +54,17 @@ class _Story:
     sessions: dict[str, dict[str, Any]] = field(default_factory=dict)
     session_of: dict[str, str] = field(default_factory=dict)
     approvals: dict[str, dict[str, Any]] = field(default_factory=dict)
+    orders: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """The last that was told of each work order."""
+    follows: list[tuple[str, list[str]]] = field(default_factory=list)
+
+    def prompt_of(self, execution: str) -> tuple[str, str] | None:
+        """Its prompt, or that of the attempt it follows."""
+        for _ in range(len(self.created) + 1):
+            if execution in self.prompts:
+                return self.prompts[execution]
+            execution = self.created.get(execution, {}).get("follows") or ""
+        return None
 
 
 async def rebuild(db: Database, journal: Journal) -> Rebuilt:
@@ -133,7 +146,7 @@ _TELLING = frozenset(
     {
         "project.created", "project.updated", "project.deleted", "project.trust_changed", "execution.created", "execution.state",
         "execution.ended", "message", "session.started", "session.ended", "session.reset", "usage.updated", "approval.requested",
-        "approval.decided", "approval.expired",
+        "approval.decided", "approval.expired", "work_order.state",
     }
 )  # fmt: skip
 
@@ -151,12 +164,11 @@ def _tell(story: _Story, record: Record, data: dict[str, Any]) -> None:
         case "execution.created":
             story.created[execution] = {**data, "ts": record.ts, "actor": record.actor or ""}
         case "execution.state" | "execution.ended":
-            told = {**story.states.get(execution, {}), **data, "ts": record.ts}
-            if data["state"] == ExecutionState.RUNNING:
-                told.setdefault("started_us", record.ts)
-            story.states[execution] = told
+            _tell_state(story, execution, {**data, "ts": record.ts})
         case "usage.updated":
             story.usage[execution] = data["usage"]
+        case "work_order.state":
+            story.orders[data["work_order"]] = data
         case "session.started" | "session.ended" | "session.reset":
             _tell_session(story, record, data)
         case _:
@@ -179,6 +191,13 @@ def _tell_session(story: _Story, record: Record, data: dict[str, Any]) -> None:
                 session["ended_us"], session["end_reason"] = record.ts, data["reason"]
         case _:
             story.project["session"] = None
+
+
+def _tell_state(story: _Story, execution: str, data: dict[str, Any]) -> None:
+    told = {**story.states.get(execution, {}), **data}
+    if data["state"] == ExecutionState.RUNNING:
+        told.setdefault("started_us", data["ts"])
+    story.states[execution] = told
 
 
 def _restore(tx: Tx, story: _Story, rebuilt: Rebuilt) -> None:
@@ -204,6 +223,7 @@ def _restore(tx: Tx, story: _Story, rebuilt: Rebuilt) -> None:
         )  # fmt: skip
     for id_, created in story.created.items():
         _restore_execution(tx, story, id_, created, rebuilt)
+    _restore_needs(tx, story)
     # What was counted at each end, counted again from what the log still has.
     tx.run(
         "UPDATE projects SET (executions, cost_usd, input_tokens, output_tokens) = (SELECT count(*), total(cost_usd),"
@@ -229,34 +249,74 @@ def _restore_execution(
 ) -> None:
     last = story.states.get(id_, {})
     state = ExecutionState(last.get("state", ExecutionState.PENDING))
-    if id_ not in story.prompts:
+    found = story.prompt_of(id_)
+    if found is None:
         rebuilt.not_restored.append(f"execution {id_}: its prompt is not in the log any more")
         return
-    prompt, uuid = story.prompts[id_]
+    prompt, uuid = found
     project = story.project["id"]
     order_state = "queued" if state is ExecutionState.PENDING else "claimed"
     if state in EXECUTION_ENDS:
         order_state = {"completed": "completed", "cancelled": "cancelled"}.get(state, "failed")
+    hold = _hold_of(created, story.orders.get(created["work_order"], {}), state)
+    not_before = created.get("retry_at") or created.get("not_before")
     rank = created["ts"] - work.BOOST_US.get(created.get("priority", "normal"), 0)
     options = rows.dump(created.get("options", {}))
+    pool = created.get("pool") or LOCAL_POOL
+    lane = lanes.lane_of(project, pool)
+    lanes.ensure(tx, lane, project, pool=pool, account="")
+    # Attempts come in their order: the newest says what the order is now, and keeps its first place.
     tx.run(
         "INSERT INTO orders(id, project, lane, state, priority, rank, attempt, prompt, prompt_uuid, session, fork, options, actor,"
-        " created_us) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
-        created["work_order"], project, project, order_state, created.get("priority", "normal"), rank, created["attempt"],
+        " created_us, pool, retries, hold, not_before_us) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+        " ON CONFLICT(id) DO UPDATE SET state = excluded.state, attempt = excluded.attempt, prompt_uuid = excluded.prompt_uuid,"
+        " session = excluded.session, fork = excluded.fork, hold = excluded.hold, not_before_us = excluded.not_before_us,"
+        " retry_count = retry_count + 1",
+        created["work_order"], project, lane, order_state, created.get("priority", "normal"), rank, created["attempt"],
         prompt, uuid, created["session"], int(created.get("fork", False)), options, created["actor"], created["ts"],
+        pool, created.get("retries", 0), hold, parse_time_us(not_before) if hold and not_before else None,
     )  # fmt: skip
+    if hold is Hold.AFTER:
+        story.follows.append((created["work_order"], created["after"]))
     usage = story.usage.get(id_, {})
     tx.run(
         "INSERT INTO executions(id, order_id, project, lane, process, state, attempt, session, resume, actor, options, cause,"
         " message, exit_code, signal, subtype, result, stderr, usage, cost_usd, pid, created_us, started_us, ended_us)"
         " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
-        id_, created["work_order"], project, project, last.get("process"), state, created["attempt"], story.session_of.get(id_),
+        id_, created["work_order"], project, lane, last.get("process"), state, created["attempt"], story.session_of.get(id_),
         0, created["actor"], options, last.get("cause"), last.get("message", ""), last.get("exit_code"), last.get("signal"),
         last.get("subtype"), last.get("result"), last.get("stderr", ""), rows.dump(usage), usage.get("cost_usd", 0.0),
         last.get("pid"), created["ts"], last.get("started_us"), last["ts"] if state in EXECUTION_ENDS else None,
     )  # fmt: skip
     rebuilt.executions += 1
     rebuilt.queued += state is ExecutionState.PENDING
+
+
+def _hold_of(created: dict[str, Any], order: dict[str, Any], state: ExecutionState) -> Hold | None:
+    """What held a waiting order back, as its last events told."""
+    if state is not ExecutionState.PENDING:
+        return None
+    named = order.get("hold") if created.get("follows") else created.get("hold")
+    return Hold(named) if named else None
+
+
+def _restore_needs(tx: Tx, story: _Story) -> None:
+    """What orders were to follow, as far as that has not been completed."""
+    for order, needs in story.follows:
+        for ref in needs:
+            needed = tx.one(
+                "SELECT id, state FROM orders WHERE id = ? OR id = (SELECT order_id FROM executions WHERE id = ?)",
+                ref,
+                ref,
+            )
+            if needed is not None and needed["state"] in ("queued", "claimed"):
+                tx.run(
+                    "INSERT OR IGNORE INTO order_needs(order_id, needs) VALUES (?,?)",
+                    order,
+                    needed["id"],
+                )
+        if tx.one("SELECT 1 FROM order_needs WHERE order_id = ?", order) is None:
+            tx.run("UPDATE orders SET hold = NULL WHERE id = ?", order)
 
 
 def _restore_approval(tx: Tx, approval: dict[str, Any]) -> None:

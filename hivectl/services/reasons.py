@@ -89,8 +89,8 @@ def _paused(tx: Tx, order: Order, said: list[str], until: list[int]) -> None:
             f"The usage limit of this account is reached; it {known} {_time(parked['until_us'])}."
             " `hivectl queue resume --now` does not wait for that."
         )
-    if (why := usage.is_blocked(tx, order.project, order.actor)) is not None:
-        said.append(why)
+    if (spent := usage.is_blocked(tx, order.project, order.actor)) is not None:
+        said.append(spent)
 
 
 def _lane(tx: Tx, order: Order, said: list[str]) -> None:

@@ -21,6 +21,10 @@ from hivectl.store import lanes, rows
 from hivectl.store.database import Tx
 from hivectl.store.moves import find, find_order, move, move_order
 
+PROMPT_TEXT_MAX = 2000
+PROMPT_REPEATED_MAX = 32_768
+"""Characters of a prompt that the log repeats whole for each further attempt."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
@@ -131,8 +135,27 @@ def put_back(
         "prompt": order.prompt[:200], "prompt_bytes": len(order.prompt.encode()), "session": session, "fork": fork,
         "options": order.options, "follows": ended.id, "retry_at": at,
     }  # fmt: skip
-    tx.emit(f"project:{order.project}", "execution.created", data, execution=new, actor=order.actor)
+    stream = f"project:{order.project}"
+    tx.emit(stream, "execution.created", data, execution=new, actor=order.actor)
+    tx.emit(
+        stream,
+        "message",
+        _prompt_again(order, ended.id, changes["prompt_uuid"]),
+        execution=new,
+        actor=order.actor,
+    )
     return Settled(OrderState.QUEUED, new, at)
+
+
+def _prompt_again(order: Order, ended: str, uuid: str) -> dict[str, Any]:
+    """The prompt as a message of the new attempt; a large one stands with the attempt it `follows`."""
+    message: dict[str, Any] = {
+        "kind": "prompt", "direction": "in", "text": order.prompt[:PROMPT_TEXT_MAX], "follows": ended
+    }  # fmt: skip
+    if len(order.prompt) <= PROMPT_REPEATED_MAX:
+        content = {"role": "user", "content": order.prompt}
+        message["raw"] = {"type": "user", "message": content, "uuid": uuid}
+    return message
 
 
 def _began(tx: Tx, session: str) -> bool:
