@@ -24,7 +24,7 @@ from hivectl.kit.ids import make_uuid
 from hivectl.model.project import Trust
 from hivectl.model.work import EXECUTION_ENDS, LIVE_STATES, ExecutionState, Hold
 from hivectl.model.worker import LOCAL_POOL
-from hivectl.store import lanes, rows, work
+from hivectl.store import lanes, rows, usage, work
 from hivectl.store.database import Database, Tx
 
 PAGE = 2000
@@ -51,6 +51,7 @@ class _Story:
     states: dict[str, dict[str, Any]] = field(default_factory=dict)
     prompts: dict[str, tuple[str, str]] = field(default_factory=dict)
     usage: dict[str, dict[str, Any]] = field(default_factory=dict)
+    spend: list[usage.Told] = field(default_factory=list)
     sessions: dict[str, dict[str, Any]] = field(default_factory=dict)
     session_of: dict[str, str] = field(default_factory=dict)
     approvals: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -167,6 +168,10 @@ def _tell(story: _Story, record: Record, data: dict[str, Any]) -> None:
             _tell_state(story, execution, {**data, "ts": record.ts})
         case "usage.updated":
             story.usage[execution] = data["usage"]
+            told = usage.Told(
+                record.ts, execution, data.get("added"), bool(data.get("is_estimate"))
+            )
+            story.spend.append(told)
         case "work_order.state":
             story.orders[data["work_order"]] = data
         case "session.started" | "session.ended" | "session.reset":
@@ -224,6 +229,7 @@ def _restore(tx: Tx, story: _Story, rebuilt: Rebuilt) -> None:
     for id_, created in story.created.items():
         _restore_execution(tx, story, id_, created, rebuilt)
     _restore_needs(tx, story)
+    usage.restore(tx, p["id"], story.spend)
     # What was counted at each end, counted again from what the log still has.
     tx.run(
         "UPDATE projects SET (executions, cost_usd, input_tokens, output_tokens) = (SELECT count(*), total(cost_usd),"
@@ -278,14 +284,14 @@ def _restore_execution(
     )  # fmt: skip
     if hold is Hold.AFTER:
         story.follows.append((created["work_order"], created["after"]))
-    usage = story.usage.get(id_, {})
+    used = story.usage.get(id_, {})
     tx.run(
         "INSERT INTO executions(id, order_id, project, lane, process, state, attempt, session, resume, actor, options, cause,"
         " message, exit_code, signal, subtype, result, stderr, usage, cost_usd, pid, created_us, started_us, ended_us)"
         " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
         id_, created["work_order"], project, lane, last.get("process"), state, created["attempt"], story.session_of.get(id_),
         0, created["actor"], options, last.get("cause"), last.get("message", ""), last.get("exit_code"), last.get("signal"),
-        last.get("subtype"), last.get("result"), last.get("stderr", ""), rows.dump(usage), usage.get("cost_usd", 0.0),
+        last.get("subtype"), last.get("result"), last.get("stderr", ""), rows.dump(used), used.get("cost_usd", 0.0),
         last.get("pid"), created["ts"], last.get("started_us"), last["ts"] if state in EXECUTION_ENDS else None,
     )  # fmt: skip
     rebuilt.executions += 1

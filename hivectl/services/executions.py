@@ -281,7 +281,7 @@ class Executions:
         execution = await self._h.engine.find(ref)
         row = await self._h.db.one(
             "SELECT p.name AS name, o.prompt AS prompt, o.priority AS priority, (SELECT group_concat(a.id) FROM approvals a"
-            f" WHERE a.execution = ? AND a.state = 'pending') AS waiting, {_HELD} AS held FROM orders o"
+            f" WHERE a.execution = ? AND a.state = 'pending') AS waiting, {_HELD} AS held, {usage.OPEN_SQL} AS open FROM orders o"
             " JOIN projects p ON p.id = o.project JOIN executions e ON e.id = ? WHERE o.id = ?",
             execution.id, self._h.clock.now_us(), execution.id, execution.order_id,
         )  # fmt: skip
@@ -297,6 +297,7 @@ class Executions:
         runner = self._h.engine.runners.get(execution.id)
         if runner is not None and runner.is_stalled:
             execution = dataclasses.replace(execution, stalled="storage_full")
+        execution = usage.with_open(execution, row["open"])
         around = Around(
             project_name=row["name"],
             prompt=row["prompt"],
@@ -328,7 +329,7 @@ class Executions:
         found = await self._h.db.all(
             f"SELECT {rows.columns(Execution, 'e')}, p.name AS name, substr(o.prompt, 1, 200) AS prompt, o.priority AS priority,"
             " (SELECT group_concat(a.id) FROM approvals a WHERE a.execution = e.id AND a.state = 'pending') AS waiting,"
-            f" {_HELD} AS held FROM executions e JOIN orders o ON o.id = e.order_id JOIN projects p ON p.id = e.project"
+            f" {_HELD} AS held, {usage.OPEN_SQL} AS open FROM executions e JOIN orders o ON o.id = e.order_id JOIN projects p ON p.id = e.project"
             f" WHERE {' AND '.join(where)} ORDER BY e.id DESC LIMIT ?",
             self._h.clock.now_us(), *args, p.limit,
         )  # fmt: skip

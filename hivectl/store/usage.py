@@ -12,8 +12,10 @@ split at midnight.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
+
+import msgspec
 
 from hivectl.logic import days, prices
 from hivectl.model.usage import Figures, Scope, Used
@@ -135,7 +137,7 @@ def settle(tx: Tx, execution: Execution, turn: TurnFacts) -> tuple[Usage, list[F
     """Claude states what its turn used: into the book with it. Returns the turn's own sum and its parts
     by model, also for versions that state running totals only."""
     parts = _since_last(tx, execution, turn) if turn.is_total else list(turn.models)
-    if not any(part.tokens for part in parts):
+    if not any(model.tokens for model in turn.models):
         parts = [_whole(execution, turn.usage, parts)]
     parts = [part for part in parts if part.tokens or part.cost_usd]
     for part in parts:
@@ -252,14 +254,56 @@ def _book(
     source: str,
     day: str | None = None,
     ms: int = 0,
+    at_us: int | None = None,
 ) -> None:
     tx.run(
         f"INSERT INTO spend(at_us, day, execution, project, actor, model, {_FIGURES}, cost_usd, active_ms, is_estimate, source)"
         " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
-        tx.now_us, day or str(days.day_of(tx.now_us)), execution.id, execution.project, execution.actor, part.model,
+        at_us or tx.now_us, day or str(days.day_of(tx.now_us)), execution.id, execution.project, execution.actor, part.model,
         part.input_tokens, part.output_tokens, part.cache_read_tokens, part.cache_creation_tokens, part.cost_usd, ms,
         int(source == "messages"), source,
     )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a `usage.updated` of the log says: `added` by model, None in logs of earlier versions."""
+
+    at_us: int
+    execution: str
+    added: list[dict[str, Any]] | None
+    is_estimate: bool
+
+
+def restore(tx: Tx, project: str, told: Iterable[Told]) -> None:
+    """The book of a project from its log, where the database was lost. Executions are there already."""
+    for item in told:
+        row = tx.one("SELECT * FROM executions WHERE id = ?", item.execution)
+        if row is None:
+            continue
+        for part in item.added or ():
+            tx.run(
+                f"INSERT INTO spend(at_us, day, execution, project, actor, model, {_FIGURES}, cost_usd, is_estimate, source)"
+                " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)",
+                item.at_us, str(days.day_of(item.at_us)), item.execution, project, row["actor"], part["model"],
+                part["input_tokens"], part["output_tokens"], part["cache_read_tokens"], part["cache_creation_tokens"],
+                part["cost_usd"], int(item.is_estimate), "messages" if item.is_estimate else "result",
+            )  # fmt: skip
+        if item.is_estimate:
+            tx.run("UPDATE executions SET cost_is_estimate = 1 WHERE id = ?", item.execution)
+    for row in tx.all(f"SELECT {rows.columns(Execution)} FROM executions WHERE project = ? AND ended_us IS NOT NULL", project):  # fmt: skip
+        ended = rows.read(Execution, row)
+        for day, ms in days.split_ms(ended.ended_us or 0, active_ms(ended, tx.now_us)):
+            _book(tx, ended, Figures(model=ended.model or ""), source="time", day=str(day), ms=ms, at_us=ended.ended_us)  # fmt: skip
+    tx.run(
+        f"INSERT INTO spend(at_us, day, execution, project, actor, model, {_FIGURES}, cost_usd, source)"
+        " SELECT coalesce(ended_us, created_us), date(coalesce(ended_us, created_us) / 1000000, 'unixepoch', 'localtime'), id,"
+        " project, actor, coalesce(model, ''), coalesce(usage ->> 'input_tokens', 0), coalesce(usage ->> 'output_tokens', 0),"
+        " coalesce(usage ->> 'cache_read_tokens', 0), coalesce(usage ->> 'cache_creation_tokens', 0), cost_usd, 'earlier'"
+        " FROM executions e WHERE project = ? AND cost_usd > 0 AND NOT EXISTS"
+        " (SELECT 1 FROM spend s WHERE s.execution = e.id AND s.source <> 'time')",
+        project,
+    )
 
 
 # --- sums ------------------------------------------------------------------------------------------
@@ -275,6 +319,29 @@ def open_messages(tx: Tx, execution: str) -> list[Figures]:
         execution,
     )
     return [part for part in map(_figures, found) if part.tokens]
+
+
+OPEN_SQL = (
+    f"(SELECT json_array(sum(input_tokens), sum({_OUTPUT}), sum(cache_read_tokens), sum(cache_creation_tokens),"
+    " total(cost_usd)) FROM usage_messages m WHERE m.execution = e.id AND e.ended_us IS NULL)"
+)
+"""Of an execution `e`: what its running turn has come to, for `with_open`."""
+
+
+def with_open(execution: Execution, open_: str) -> Execution:
+    """The execution with its running turn counted in, as an estimate."""
+    input_, output, read, creation, usd = msgspec.json.decode(open_)
+    if input_ is None:
+        return execution
+    more = Usage(
+        input_tokens=input_,
+        output_tokens=output,
+        cache_read_tokens=read,
+        cache_creation_tokens=creation,
+        cost_usd=usd,
+    )
+    total = added(execution.usage, more)
+    return replace(execution, usage=total, cost_usd=total["cost_usd"], cost_is_estimate=True)
 
 
 def active_ms(execution: Execution, now_us: int) -> int:

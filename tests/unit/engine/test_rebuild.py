@@ -22,6 +22,12 @@ def wished(project, **changes):
     return work.Wish(**{**wish, **changes})
 
 
+BOOK = (
+    "SELECT day, execution, actor, input_tokens, output_tokens, cost_usd, active_ms, source FROM spend"
+    " ORDER BY execution, source, input_tokens"
+)
+
+
 async def ran(farm, project):
     return await farm.ended((await farm.engine.submit(wished(project))).execution.id)
 
@@ -34,9 +40,10 @@ async def rebuilt(farm, path):
         executions = await db.all("SELECT * FROM executions ORDER BY id")
         sessions = await db.all("SELECT * FROM sessions")
         orders = await db.all("SELECT * FROM orders ORDER BY id")
+        book = await db.all(BOOK)
     finally:
         await db.close()
-    return told, found, executions, sessions, orders
+    return told, found, executions, sessions, orders, book
 
 
 async def test_totals_and_times_are_counted_again(tmp_path):
@@ -45,7 +52,10 @@ async def test_totals_and_times_are_counted_again(tmp_path):
         for _ in range(2):
             before = await ran(farm, project)
         was = await farm.db.write(lambda tx: projects.find(tx, project.id))
-        _, found, executions, sessions, _ = await rebuilt(farm, tmp_path)
+        book = await farm.db.all(BOOK)
+        _, found, executions, sessions, _, told = await rebuilt(farm, tmp_path)
+    assert [tuple(row) for row in told] == [tuple(row) for row in book]
+    assert sum(row["cost_usd"] for row in book) == was.cost_usd > 0
     for name in ("executions", "input_tokens", "output_tokens", "cost_usd", "session"):
         assert found[0][name] == getattr(was, name), name
     assert was.executions == 2
@@ -62,7 +72,7 @@ async def test_a_project_whose_first_events_retention_took_comes_back_by_its_reg
         ended = await ran(farm, project)
         assert farm.journal.prune(project.stream, most_bytes=1, most_age_s=None, is_trial=False)
     async with farm.open():
-        _, found, executions, _, _ = await rebuilt(farm, tmp_path)
+        _, found, executions, *_ = await rebuilt(farm, tmp_path)
     assert (found[0]["name"], found[0]["path"]) == ("web", project.path)
     assert [row["id"] for row in executions] == [ended.id]
 
@@ -93,6 +103,6 @@ async def test_trust_given_at_the_registration_and_a_fork_that_waits_come_back(t
         wish = wished(project, session=SESSION, fork=True)
         await farm.db.write(lambda tx: work.enqueue(tx, wish))
         changed = await farm.db.write(lambda tx: projects.find(tx, project.id))
-        _, found, _, _, orders = await rebuilt(farm, tmp_path)
+        _, found, _, _, orders, _ = await rebuilt(farm, tmp_path)
     assert (changed.trust, found[0]["trust_hash"]) == (Trust.TRUSTED, "h")
     assert (orders[0]["fork"], orders[0]["session"]) == (1, SESSION)
