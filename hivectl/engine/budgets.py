@@ -76,9 +76,10 @@ class BudgetClock:
         """Once: stop what must end, let start what may."""
         budgets = budgets_of(self._settings())
 
+        if not (budgets.project or budgets.user) and await self._db.one(table.ANY_SQL) is None:
+            return
+
         def change(tx: Tx) -> tuple[list[str], bool]:
-            if not table.is_any(tx, budgets):
-                return [], False
             before = table.blocks(tx)
             stops = [over.execution for over in table.review(tx, budgets) if _want(tx, over)]
             return stops, bool(before - table.blocks(tx))

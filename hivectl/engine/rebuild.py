@@ -26,6 +26,7 @@ from hivectl.model.work import EXECUTION_ENDS, LIVE_STATES, ExecutionState, Hold
 from hivectl.model.worker import LOCAL_POOL
 from hivectl.store import lanes, rows, usage, work
 from hivectl.store.database import Database, Tx
+from hivectl.store.usage import Told
 
 PAGE = 2000
 
@@ -51,7 +52,7 @@ class _Story:
     states: dict[str, dict[str, Any]] = field(default_factory=dict)
     prompts: dict[str, tuple[str, str]] = field(default_factory=dict)
     usage: dict[str, dict[str, Any]] = field(default_factory=dict)
-    spend: list[usage.Told] = field(default_factory=list)
+    spend: list[Told] = field(default_factory=list)
     sessions: dict[str, dict[str, Any]] = field(default_factory=dict)
     session_of: dict[str, str] = field(default_factory=dict)
     approvals: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -168,9 +169,7 @@ def _tell(story: _Story, record: Record, data: dict[str, Any]) -> None:
             _tell_state(story, execution, {**data, "ts": record.ts})
         case "usage.updated":
             story.usage[execution] = data["usage"]
-            told = usage.Told(
-                record.ts, execution, data.get("added"), bool(data.get("is_estimate"))
-            )
+            told = Told(record.ts, execution, data.get("added"), bool(data.get("is_estimate")))
             story.spend.append(told)
         case "work_order.state":
             story.orders[data["work_order"]] = data

@@ -102,7 +102,7 @@ def amount(kind: Kind, value: float) -> str:
         case Kind.TOKENS:
             return f"{value:,.0f} tokens"
         case Kind.MINUTES:
-            return f"{value:.1f} minutes"
+            return f"{value:.2f} minutes" if value < 1 else f"{value:.1f} minutes"
 
 
 def plain(kind: Kind, value: float) -> str:

@@ -85,16 +85,8 @@ def blocks(tx: Tx) -> set[tuple[str, str, str]]:
     return {(row["scope"], row["key"], row["kind"]) for row in found}
 
 
-def is_any(tx: Tx, budgets: Budgets) -> bool:
-    """Whether there is anything to review."""
-    if budgets.project or budgets.user:
-        return True
-    return (
-        tx.one(
-            "SELECT 1 FROM projects WHERE defaults LIKE '%\"budget_%' UNION ALL SELECT 1 FROM budget_blocks LIMIT 1"
-        )
-        is not None
-    )
+ANY_SQL = "SELECT 1 FROM projects WHERE defaults LIKE '%\"budget_%' UNION ALL SELECT 1 FROM budget_blocks LIMIT 1"
+"""Whether there is anything to review where the settings limit nothing."""
 
 
 def status(tx: Tx, budgets: Budgets, *, projects_: Sequence[str], users: Sequence[str]) -> list[dict[str, Any]]:  # fmt: skip

@@ -16,7 +16,7 @@ from hivectl.kit.clock import FakeClock
 from hivectl.model.usage import NO_BUDGETS, Budgets
 from hivectl.model.work import Cause, Execution, ExecutionState, Options, Outcome
 from hivectl.ports import MessageSeen, Partial, RunSpec, Seen
-from hivectl.store import work
+from hivectl.store import work, workers
 from hivectl.store.database import Database
 from tests.unit.store.test_work import Bench
 
@@ -140,6 +140,7 @@ async def opened(path: Path) -> Any:
     clock = FakeClock()
     db = await Database.open(path, clock)
     try:
+        await db.write(lambda tx: workers.sync_slots(tx, default=10))
         yield Bench(db, clock)
     finally:
         await db.close()
