@@ -153,7 +153,7 @@ async def follow(root: Path, output: Output, fd: int, *, is_pipe: bool) -> tuple
     live.stream = journal.open("project:p_1")
     live.handle = Spool(fd, is_pipe=is_pipe)  # type: ignore[assignment]
     live.conversation = conversation
-    reader.out = len(output.init)
+    reader.begin(len(output.init), 0)
     start, cpu = time.perf_counter(), time.process_time()
     await reader.follow()
     took = time.perf_counter() - start, time.process_time() - cpu

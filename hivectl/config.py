@@ -81,6 +81,8 @@ SETTINGS: tuple[Setting, ...] = (
     S("session.idle_s", "duration", 1800.0, "A conversation idle for so long is ended; 0 = never.", least=0, reloads=True),
     S("session.max_age_s", "duration", 3600.0, "One older than this is ended once it is idle; 0 = never.", least=0, reloads=True),
     S("session.on_expiry", "choice", "resume", "What the next prompt does with a conversation that has ended: resume it, or begin a fresh one.", choices=("resume", "fresh"), reloads=True),
+    S("session.warm", "bool", False, "Whether Claude stays alive after its result, for a quick next prompt; projects can set it for themselves.", reloads=True),
+    S("session.max_warm", "int", 4, "Most processes that stay so; the one that waits longest makes room.", least=0, most=1000, reloads=True),
     S("queue.max_after", "int", 100, "Most work orders that one may be told to follow.", least=1, most=1000),
     S("queue.max_per_user", "int", 0, "Most executions of one user that run at once; 0 = no such cap.", least=0, most=1000, reloads=True),
     S("queue.retries", "int", 0, "How often a work order is tried again after a failure worth it, when it does not say so itself.", least=0, most=100, reloads=True),

@@ -190,6 +190,8 @@ class RunSpec:
     cwd: Path
     session: str
     """Claude's session id: chosen by us for a new conversation, else the one to resume."""
+    follows: bool = False
+    """Its process has carried a prompt before."""
     resume: bool
     fork_from: str | None = None
     options: Options

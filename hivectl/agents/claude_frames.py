@@ -39,8 +39,11 @@ def _error(request: str, text: str) -> bytes:
     )
 
 
-def prompt(text: str, uuid: str, *, composed: bool) -> Frame:
-    """The user's message. `composed`: neither slash commands nor `@file` are looked for in it."""
+def prompt(text: str, uuid: str, *, composed: bool, follows: bool = False) -> Frame:
+    """The user's message. `composed`: neither slash commands nor `@file` are looked for in it.
+
+    `follows`: not the first of its process. The first one's frame has a plain name, which daemons of
+    older versions gave it too."""
     message: dict[str, Any] = {
         "type": "user",
         "message": {"role": "user", "content": text},
@@ -50,7 +53,7 @@ def prompt(text: str, uuid: str, *, composed: bool) -> Frame:
     }
     if composed:
         message["client_composed"] = True
-    return "prompt", _line(message)
+    return f"prompt:{uuid}" if follows else "prompt", _line(message)
 
 
 def interrupt() -> Frame:

@@ -253,7 +253,12 @@ class ClaudeConversation:
         """The prompt. Without slash commands it is delivered as written: no commands, no `@file`."""
         spec = self._spec
         return [
-            claude_frames.prompt(spec.prompt, spec.prompt_uuid, composed=not spec.slash_commands)
+            claude_frames.prompt(
+                spec.prompt,
+                spec.prompt_uuid,
+                composed=not spec.slash_commands,
+                follows=spec.follows,
+            )
         ]
 
     def answer(self, request: str, answer: Answer) -> tuple[str, bytes]:

@@ -46,6 +46,8 @@ _log = logging.getLogger(__name__)
 
 SYNC_S = {"normal": 0.1, "strict": 0.02}
 CLOSE_S = 2.0
+WARM_CLOSE_S = 5.0
+"""Claude that waits for a prompt ends in 30 ms; one that does not is swept at the next start."""
 VITAL = frozenset({"claims"})
 """Tasks without which the daemon would only look alive."""
 HOUR_US = 3_600_000_000
@@ -273,16 +275,16 @@ class Daemon:
         The shim is the ancestor that stays when a run's processes detach and empty their environment: it
         adopts them. When it is killed this daemon adopts them, and starts nothing else that would call it.
         """
-        runners = list(self._engine.runners.values()) if self._engine is not None else []
-        for runner in runners:
-            if runner.pid == pid:
-                return runner.id
+        carriers = self._engine.carriers() if self._engine is not None else []
+        for carrier in carriers:
+            if carrier.pid == pid:
+                return carrier.execution
         if pid == os.getpid():
             return UNKNOWN_EXECUTION
         words = argv_of(pid)
         if not any(word.endswith("/procs/shim.py") for word in words):
             return None
-        mine = (run.id for run in runners if any(w.endswith(f"/{run.process}") for w in words))
+        mine = (c.execution for c in carriers if any(w.endswith(f"/{c.process}") for w in words))
         return next(mine, UNKNOWN_EXECUTION)
 
     def _ask_stop(self, runs: str, timeout_s: float | None) -> None:
@@ -304,6 +306,8 @@ class Daemon:
             if runs != "keep":
                 stopped = self._engine.stop(runs=runs, timeout_s=timeout_s)
                 await _try("end the runs", stopped)
+            closed = self._engine.parking.close_all(within_s=WARM_CLOSE_S)
+            await _try("close the warm processes", closed)
         if self._server is not None:
             await _try("close the server", self._server.stop())
         await self._nursery.close(within_s=CLOSE_S)

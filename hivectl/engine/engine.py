@@ -20,6 +20,7 @@ from hivectl.engine import capacity
 from hivectl.engine.budgets import BudgetClock
 from hivectl.engine.keeping import KeepAlive
 from hivectl.engine.runner import RETRYABLE, Runner, World
+from hivectl.engine.warm import Parking
 from hivectl.kit import failpoint
 from hivectl.kit.clock import MICROSECOND
 from hivectl.kit.ids import make_id
@@ -55,6 +56,8 @@ STOP_MARGIN_S = 15.0
 
 _LETTING_GO = frozenset({"approval.expired"})
 """Events after which an execution may want a slot again without anybody having called the engine."""
+STALE = frozenset({"session.reset", "project.updated", "project.trust_changed", "project.deleted"})
+"""Events after which a warm process of the project is of no use any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,15 @@ class Accepted:
     position: tuple[str, int]
 
 
+@dataclass(frozen=True, slots=True)
+class Carrier:
+    """A process and the execution that whatever descends from it belongs to."""
+
+    pid: int | None
+    process: str
+    execution: str
+
+
 class Engine:
     """Starts, stops and adopts runners."""
 
@@ -75,6 +87,7 @@ class Engine:
         self.world = world
         self.runners: dict[str, Runner] = {}
         self.keep_alive = KeepAlive(world)
+        self.parking = Parking(world)
         self._wake = asyncio.Event()
         self.is_draining = False
         self._had_descriptors = True
@@ -236,8 +249,14 @@ class Engine:
             _log.warning("descriptors", extra={"enough": has, "used": used, "limit": limit})
         return has
 
+    def carriers(self) -> list[Carrier]:
+        """All processes there are: of live executions, and warm ones, which count as their last execution's."""
+        live = [Carrier(run.pid, run.process, run.id) for run in list(self.runners.values())]
+        warm = [Carrier(p.handle.pid, p.process, p.execution) for p in self.parking.parked]
+        return live + warm
+
     def _launch(self, execution: Execution, *, is_adopting: bool) -> None:
-        runner = Runner(self.world, execution, is_adopting=is_adopting)
+        runner = Runner(self.world, execution, is_adopting=is_adopting, parking=self.parking)
         self.runners[execution.id] = runner
         task = self.world.nursery.start(runner.run(), name=f"run of {execution.id}")
         task.add_done_callback(lambda _task: self._ended_one(execution.id))
@@ -365,6 +384,10 @@ class Engine:
     def _on_event(self, event: OutboxEvent) -> None:
         if event.type == "execution.ended":
             self.keep_alive.alarm.wake()
+        elif event.type == "session.ended" and event.session is not None:
+            self.parking.close(event.session)
+        elif event.type in STALE:
+            self.parking.close_stream(event.stream)
         if event.type == "execution.created" and event.execution in self._accepted:
             self._accepted[event.execution] = self.world.publisher.position(event.stream)
         if event.execution is None:

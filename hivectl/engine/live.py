@@ -71,6 +71,8 @@ class Live:
         self.conversation: Conversation | None = None
         self.stream: StreamLog | None = None
         self.stop = _stop_of(execution)
+        self.signature: str | None = None
+        """What the process was started as, where it may be kept warm for the next prompt."""
 
     @property
     def log(self) -> StreamLog:
@@ -130,6 +132,16 @@ class Live:
     async def note(self, **changes: Any) -> None:
         """Change flags that are shown: stalled, retrying."""
         await self.commit(lambda tx: work.note(tx, self.id, **changes))
+
+
+async def let_go(world: World, process: str, handle: Handle | None) -> None:
+    """Give back what an ended process has; what is left of it is cleared at the next start."""
+    try:
+        if handle is not None:
+            await handle.aclose()
+        world.host.remove(process)
+    except (HiveError, OSError):
+        _log.warning("cannot clear a process", extra={"process_id": process}, exc_info=True)
 
 
 def _stop_of(execution: Execution) -> tuple[StopMode, StopReason] | None:

@@ -14,6 +14,7 @@ from hivectl.engine.deadline import Deadline
 from hivectl.engine.effects import Applied, apply_effects
 from hivectl.engine.live import Live
 from hivectl.engine.publisher import Companion
+from hivectl.engine.warm import has_done_well
 from hivectl.engine.writing import Writer
 from hivectl.journal import blobs
 from hivectl.journal.record import Draft, Source
@@ -47,31 +48,43 @@ class Reader:
         self._deadline = deadline
         self.out = 0
         """Offset in the output spool up to which the log has it."""
-        self._err = 0
+        self.err = 0
+        """The same of stderr."""
+        self._fed = 0
+        self._err_start = 0
         self._err_rest = b""
         self._stderr_tail = b""
+        self._is_over = False
         self.saw_output = False
 
     def go_on_from(self, log: StreamLog) -> None:
         """Begin where the log ends: what it has is not read again."""
-        self.out = log.source_end(self._live.process, "o")
-        self._err = log.source_end(self._live.process, "e")
-        self.saw_output = self.out > 0
+        process, start = self._live.process, self._live.execution.output_start
+        self.begin(max(log.source_end(process, "o"), start), log.source_end(process, "e"))
+        self.saw_output = self.out > start
+        self._err_start = 0
 
-    async def follow(self) -> Exit:
-        """Read to the end of the process."""
+    def begin(self, out: int, err: int) -> None:
+        """Begin here in the two spools: what came before is another execution's."""
+        self.out = self._fed = out
+        self.err = self._err_start = err
+
+    async def follow(self) -> Exit | None:
+        """Read to the end of the process; or, where it may stay for another prompt, to the verdict: None."""
         handle, conversation = self._live.handle, self._live.conversation
         assert handle is not None
         assert conversation is not None
-        fed = self.out
         was_stalled = self._live.execution.stalled is not None
         while True:
             ended = handle.exit
-            out = await self._live.patiently(partial(handle.read, "out", fed, READ_BYTES))
+            out = await self._live.patiently(partial(handle.read, "out", self._fed, READ_BYTES))
             if out:
-                await self._take(conversation.feed(out, fed))
-                fed += len(out)
-            at = self._err + len(self._err_rest)
+                await self._take(conversation.feed(out, self._fed))
+                self._fed += len(out)
+            if self._is_over:
+                self._is_over = False
+                return None
+            at = self.err + len(self._err_rest)
             err = await self._live.patiently(partial(handle.read, "err", at, READ_BYTES))
             if err:
                 await self._take_stderr(err)
@@ -148,7 +161,9 @@ class Reader:
         await self._deadline.tend(applied.execution)
         if applied.is_stopped:
             await self._live.end_by(StopMode.TERMINATE, StopReason.BUDGET)
-        if applied.is_over:
+        if applied.is_over and self._live.signature is not None:
+            self._is_over = has_done_well(applied.execution)
+        if applied.is_over and not self._is_over:
             self._writer.close()
 
     def _draft(self, item: MessageSeen) -> Draft:
@@ -185,10 +200,10 @@ class Reader:
                 break
             size = cut + 1 if cut >= 0 else min(len(rest), STDERR_LINE_MAX)
             line, rest = rest[:size], rest[size:]
-            self._err += size
+            self.err += size
             self._stderr_tail = (self._stderr_tail + line)[-STDERR_TAIL:]
             body = msgspec.json.encode({"text": line.rstrip(b"\r\n").decode("utf-8", "replace")})
-            source = Source(self._live.process, "e", self._err)
+            source = Source(self._live.process, "e", self.err)
             drafts.append(
                 Draft(
                     "stderr",
@@ -205,7 +220,7 @@ class Reader:
 
     def stderr_tail(self) -> str:
         """The last of what it wrote to stderr."""
-        if not self._stderr_tail and self._live.handle is not None and self._err:
-            start = max(0, self._err - STDERR_TAIL)
-            self._stderr_tail = self._live.handle.read("err", start, self._err - start)
+        if not self._stderr_tail and self._live.handle is not None and self.err > self._err_start:
+            start = max(self._err_start, self.err - STDERR_TAIL)
+            self._stderr_tail = self._live.handle.read("err", start, self.err - start)
         return self._stderr_tail.decode("utf-8", "replace")

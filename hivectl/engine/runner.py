@@ -16,10 +16,11 @@ from functools import partial
 from hivectl.engine import capacity, starting
 from hivectl.engine import live as patience
 from hivectl.engine.deadline import Deadline
-from hivectl.engine.live import PASSING, RETRYABLE, STORAGE_RETRY_S, Live, World
+from hivectl.engine.live import PASSING, RETRYABLE, STORAGE_RETRY_S, Live, World, let_go
 from hivectl.engine.reading import Reader
 from hivectl.engine.starting import options_of
 from hivectl.engine.verdict import judge
+from hivectl.engine.warm import OUTPUT_SHARE, Parked, Parking
 from hivectl.engine.writing import Writer
 from hivectl.journal.writer import StreamLog
 from hivectl.kit import failpoint
@@ -39,11 +40,19 @@ _log = logging.getLogger(__name__)
 class Runner:
     """One live execution."""
 
-    def __init__(self, world: World, execution: Execution, *, is_adopting: bool) -> None:
-        """`is_adopting` after a restart: its process may live, have ended, or never have started."""
+    def __init__(
+        self,
+        world: World,
+        execution: Execution,
+        *,
+        is_adopting: bool,
+        parking: Parking | None = None,
+    ) -> None:
+        """`is_adopting` after a restart: its process may live, have ended, or never have started.
+        `parking`: where warm processes wait."""
         self._live = live = Live(world, execution, is_adopting=is_adopting)
+        self._parking = parking or Parking(world)
         self.id = live.id
-        self.process = live.process
         self._writer = Writer(live)
         self._deadline = Deadline(live)
         self._reader = Reader(live, self._writer, self._deadline)
@@ -55,6 +64,11 @@ class Runner:
     def is_stalled(self) -> bool:
         """Its output waits for room on the disk; told from the process, since a full disk stores nothing."""
         return self._live.handle is not None and self._live.handle.is_stalled
+
+    @property
+    def process(self) -> str:
+        """Its process; another one than it was claimed with when a warm one carries it."""
+        return self._live.process
 
     @property
     def pid(self) -> int | None:
@@ -136,16 +150,20 @@ class Runner:
             if live.handle is None and live.execution.state is not ExecutionState.STARTING:
                 await self._finish(Exit(reason=StopReason.EXITED, shim_lost=True))
                 return
-        spec, keeps_descendants = await starting.prepare(live)
+        plan = await starting.prepare(live)
         if live.handle is None:
             if live.is_adopting:
-                await starting.check_again(live, spec)
-            live.handle = await starting.start(live, spec, keep=keeps_descendants)
+                await starting.check_again(live, plan.spec)
+            await self._get_process(plan)
             live.is_adopting = False
         live.execution = await live.commit(lambda tx: work.started(tx, self.id, pid=self.pid))
+        spec = replace(plan.spec, follows=live.execution.output_start > 0)
         live.conversation = live.world.agent.conversation(spec, offset=self._reader.out)
         await self._open()
-        ended = await self._reader.follow()
+        while (ended := await self._reader.follow()) is None:
+            if await self._park():
+                return
+            self._writer.close()
         failpoint.hit("exit_seen")
         await self._finish(ended)
 
@@ -155,8 +173,27 @@ class Runner:
             return
         project = self._live.execution.project
         known = await self._live.commit(lambda tx: work.of_project(tx, project))
-        for ended in log.source_processes() - {execution.process for execution in known}:
+        processes = {execution.process for execution in known}
+        processes |= {parked.process for parked in self._parking.parked}
+        for ended in log.source_processes() - processes:
             log.forget_source(ended)
+
+    async def _get_process(self, plan: starting.Plan) -> None:
+        """The warm process of its conversation, if one waits that fits; else a new one."""
+        live = self._live
+        live.signature = await starting.signature(live, plan) if plan.is_warm else None
+        parked = await self._parking.take(plan.spec.session, live.signature)
+        if parked is None:
+            live.handle = await starting.start(live, plan)
+            return
+        live.process, live.handle = parked.process, parked.handle
+        self._reader.begin(parked.out, parked.err)
+        live.execution = await live.commit(
+            lambda tx: work.take_over(tx, self.id, process=parked.process, output_start=parked.out)
+        )
+        failpoint.hit("taken_over")
+        limit_s = starting.deadline_s(live.world, plan.spec.options)
+        await live.insist(partial(parked.handle.set_deadline, limit_s))
 
     async def _open(self) -> None:
         """Write what Claude must have heard by now: again, where it may have heard it already."""
@@ -183,6 +220,52 @@ class Runner:
             self._deadline.is_lifted = execution.state is not ExecutionState.WAITING
             await self._deadline.tend(execution)
         self._writer.kick()
+
+    # --- left warm ----------------------------------------------------------------------------------
+
+    async def _park(self) -> bool:
+        """Leave the process to the next prompt of its conversation, and end. False when it cannot be left."""
+        live, handle = self._live, self._live.handle
+        assert handle is not None
+        assert live.conversation is not None
+        if not self._may_stay():
+            return False
+        await live.insist(partial(self._parking.settle, handle))
+        await self._sync()
+        execution = await live.find()
+        if not self._may_stay() or execution.session is None:
+            return False  # stopped, or ended by itself, meanwhile
+        tail = self._reader.stderr_tail()
+        outcome = judge(execution, Exit(reason=StopReason.EXITED, code=0), tail, saw_output=True)
+        # Before the end is stored: the lane's next prompt may come at once, and looks here.
+        self._parking.park(
+            Parked(
+                process=self.process,
+                handle=handle,
+                session=execution.session,
+                execution=self.id,
+                stream=live.log,
+                signature=live.signature or "",
+                out=live.conversation.consumed,
+                err=self._reader.err,
+            )
+        )
+        live.handle = None
+        failpoint.hit("parked")
+        await self._store_end(replace(outcome, exit_code=None), swept=0)
+        return True
+
+    def _may_stay(self) -> bool:
+        live, handle = self._live, self._live.handle
+        written = OUTPUT_SHARE * (self._reader.out + self._reader.err)
+        return (
+            self._parking.is_open
+            and live.stop is None
+            and handle is not None
+            and handle.exit is None
+            and self._writer.is_idle
+            and written <= live.world.settings().number("execution.max_output_bytes")
+        )
 
     # --- the end ------------------------------------------------------------------------------------
 
@@ -225,17 +308,14 @@ class Runner:
         await self._end(outcome, swept=0)
 
     async def _end(self, outcome: Outcome, *, swept: int) -> None:
+        await self._store_end(outcome, swept=swept)
+        if self._live.stream is not None:
+            self._live.stream.forget_source(self.process)
+        await let_go(self._live.world, self.process, self._live.handle)
+
+    async def _store_end(self, outcome: Outcome, *, swept: int) -> None:
         rules = capacity.rules(self._live.world.settings())
         await self._live.commit(lambda tx: work.end(tx, self.id, outcome, swept=swept, rules=rules))
-        try:
-            if self._live.stream is not None:
-                self._live.stream.forget_source(self.process)
-            if self._live.handle is not None:
-                await self._live.handle.aclose()
-            self._live.world.host.remove(self.process)
-        except (HiveError, OSError):
-            # The end is stored; what is left of the process is cleared at the next start.
-            _log.warning("cannot clear a process", extra={"execution": self.id}, exc_info=True)
 
 
 def _unheard(tx: Tx, id_: str) -> list[Approval]:

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from hivectl.engine import directory
 from hivectl.engine import live as patience
 from hivectl.engine.live import STORAGE_RETRY_S, UNREACHABLE, Live, World
+from hivectl.engine.warm import signature_of
 from hivectl.kit.ids import make_uuid
 from hivectl.logic.environment import environment
 from hivectl.model.errors import HiveError
 from hivectl.model.project import Project
 from hivectl.model.session import Session, SessionState
 from hivectl.model.work import Execution, Options, Order
-from hivectl.ports import Handle, RunSpec
+from hivectl.ports import Handle, Launch, RunSpec
 from hivectl.store import projects, sessions, work
 from hivectl.store.database import Tx
 
 _log = logging.getLogger(__name__)
+
+NOBODY = "00000000-0000-4000-8000-000000000000"
+"""The conversation in what two starts are compared by."""
 
 
 async def adopt(live: Live) -> Handle | None:
@@ -38,10 +42,19 @@ async def adopt(live: Live) -> Handle | None:
             await asyncio.sleep(patience.ADOPT_RETRY_S)
 
 
-async def prepare(live: Live) -> tuple[RunSpec, bool]:
-    """Choose the conversation and store the choice; a later start of the same execution repeats it.
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be started, and how it is kept."""
 
-    Beside what to start: whether descendants may outlive it."""
+    spec: RunSpec
+    keeps_descendants: bool
+    is_warm: bool
+    """The process may stay for the conversation's next prompt."""
+    trust_hash: str | None
+
+
+async def prepare(live: Live) -> Plan:
+    """Choose the conversation and store the choice; a later start of the same execution repeats it."""
     order, project, current = await live.commit(lambda tx: _wanted(tx, live.execution))
     if live.handle is not None and live.execution.session is None:
         # It lives, and only a database that was rebuilt does not know its session: Claude will tell.
@@ -59,7 +72,27 @@ async def prepare(live: Live) -> tuple[RunSpec, bool]:
                 trusted=trusted,
             )
         )
-    return _spec(live, order, project), bool(project.defaults.get("keep_descendants"))
+    spec = _spec(live, order, project)
+    return Plan(
+        spec,
+        bool(project.defaults.get("keep_descendants")),
+        _is_warm(live.world, spec, project),
+        project.trust_hash,
+    )
+
+
+def _is_warm(world: World, spec: RunSpec, project: Project) -> bool:
+    """Whether it was asked for, and nothing is limited that counts over all prompts of a process."""
+    settings, wanted = world.settings(), project.defaults.get("warm")
+    is_wanted = settings.flag("session.warm") if wanted is None else bool(wanted)
+    is_watched = _no_output_s(world, spec) is not None or spec.options.max_budget_usd is not None
+    return is_wanted and not is_watched
+
+
+def _no_output_s(world: World, spec: RunSpec) -> float | None:
+    return spec.options.no_output_timeout_s or world.settings().seconds_or_none(
+        "execution.no_output_timeout_s"
+    )
 
 
 def _wanted(tx: Tx, execution: Execution) -> tuple[Order, Project, Session | None]:
@@ -131,6 +164,7 @@ def _spec(live: Live, order: Order, project: Project) -> RunSpec:
         session=execution.session,
         resume=execution.resume,
         fork_from=execution.fork_from,
+        follows=execution.output_start > 0,
         options=options_of(order.options),
         trusted=execution.trusted,
         slash_commands=settings.flag("claude.slash_commands") if slash is None else bool(slash),
@@ -139,26 +173,39 @@ def _spec(live: Live, order: Order, project: Project) -> RunSpec:
     )
 
 
-async def start(live: Live, spec: RunSpec, *, keep: bool) -> Handle:
-    """Start the process, within the limits of options and settings. Raises HiveError SPAWN_FAILED."""
+async def signature(live: Live, plan: Plan) -> str:
+    """What a process started for this would be, but for its conversation and its execution."""
     info = await live.world.agent.probe()
-    settings = live.world.settings()
-    launch = live.world.agent.launch(spec, info)
-    no_output = spec.options.no_output_timeout_s or settings.seconds_or_none(
-        "execution.no_output_timeout_s"
-    )
-    launch = replace(
+    anybody = replace(plan.spec, session=NOBODY, resume=False, fork_from=None)
+    launch = limited(live.world, live.world.agent.launch(anybody, info), plan)
+    return signature_of(launch, info, trust_hash=plan.trust_hash)
+
+
+def limited(world: World, launch: Launch, plan: Plan) -> Launch:
+    """Within the limits of options and settings."""
+    settings, spec = world.settings(), plan.spec
+    return replace(
         launch,
-        deadline_s=spec.options.timeout_s or settings.seconds("execution.timeout_s"),
-        no_output_s=no_output,
+        deadline_s=deadline_s(world, spec.options),
+        no_output_s=_no_output_s(world, spec),
         hang_s=settings.seconds("execution.hang_after_result_s"),
         linger_s=settings.seconds("execution.linger_s"),
-        keep_descendants=keep,
+        keep_descendants=plan.keeps_descendants,
         max_output_bytes=settings.number("execution.max_output_bytes"),
     )
+
+
+def deadline_s(world: World, options: Options) -> float:
+    """How long one execution may take."""
+    return options.timeout_s or world.settings().seconds("execution.timeout_s")
+
+
+async def start(live: Live, plan: Plan) -> Handle:
+    """Start the process. Raises HiveError SPAWN_FAILED."""
+    info = await live.world.agent.probe()
+    launch = limited(live.world, live.world.agent.launch(plan.spec, info), plan)
     while True:
-        if live.stop is not None:
-            raise HiveError("SPAWN_FAILED", "It was stopped before it started.")
+        refuse_stopped(live)
         try:
             return await live.world.host.start(live.process, launch)
         except HiveError as exc:
@@ -166,6 +213,12 @@ async def start(live: Live, spec: RunSpec, *, keep: bool) -> Handle:
                 raise
             await live.note(stalled="storage_full")
             await asyncio.sleep(STORAGE_RETRY_S)
+
+
+def refuse_stopped(live: Live) -> None:
+    """Nothing is started for an execution that somebody has stopped. Raises HiveError SPAWN_FAILED."""
+    if live.stop is not None:
+        raise HiveError("SPAWN_FAILED", "It was stopped before it started.")
 
 
 def options_of(stored: dict[str, Any]) -> Options:

@@ -23,6 +23,12 @@ class Writer:
         self._task: asyncio.Task[Any] | None = None
         self._is_closing = False
 
+    @property
+    def is_idle(self) -> bool:
+        """Everything is written, and the input is open."""
+        is_writing = self._task is not None and not self._task.done()
+        return not (self._outgoing or is_writing or self._is_closing)
+
     def add(self, frame: str, data: bytes) -> None:
         """Write a frame when its turn comes; the next `kick` begins."""
         self._outgoing.append((frame, data, None))

@@ -18,6 +18,8 @@ NAMES: dict[str, str] = {
     "enqueue_before_commit": "before the transaction that accepts a prompt commits",
     "enqueue_after_commit": "after it committed, before its events are in the log",
     "claim_after_commit": "after a work order was claimed, before its process is started",
+    "taken_over": "after an execution was given a warm process, before that hears the prompt",
+    "parked": "after a process was left warm, before the end of its execution is stored",
     "approval_after_commit": "after an approval was stored, before its events are in the log",
     "decision_after_commit": "after a decision was stored, before Claude hears of it",
     "resume_after_commit": "after an answered execution got a slot again, before Claude hears the answer",

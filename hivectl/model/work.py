@@ -256,6 +256,8 @@ class Execution:
     stop_by: str | None
     stop_note: str | None
     applied_end: int
+    output_start: int
+    """Where its part of the process's output begins; above 0 the process has carried others before."""
     waiting_since_us: int | None
     waited_us: int
     cause: str | None

@@ -71,6 +71,7 @@ class Defaults(OptionsParams):
     priority: Literal["high", "normal", "low"] | None = None
     slash_commands: bool | None = None
     keep_descendants: bool | None = None
+    warm: bool | None = None
     budget_usd_per_day: Annotated[float, Field(ge=0, le=1e9, strict=False)] | None = None
     budget_tokens_per_day: Annotated[int, Field(ge=0, le=10**15)] | None = None
     budget_minutes_per_day: Annotated[float, Field(ge=0, le=1e9, strict=False)] | None = None

@@ -65,6 +65,7 @@ class Sessions:
         return keeping.policy(self._h.engine.world).limits_us
 
     def _view(self, row: Any) -> dict[str, Any]:
+        parked = self._h.engine.parking.find(row["id"])
         is_ended = row["state"] == SessionState.ENDED
         is_kept = row["held"] or row["due"] >= table.NEVER_US
         is_running_out = row["state"] == SessionState.IDLE and not is_kept
@@ -75,8 +76,8 @@ class Sessions:
             "state": row["state"],
             "end_reason": row["end_reason"] if is_ended else None,
             "is_current": row["current"] == row["id"],
-            "is_warm": False,
-            "process": row["process"],
+            "is_warm": parked is not None,
+            "process": row["process"] or (parked.process if parked is not None else None),
             "execution": row["execution"],
             "worker": None,
             "executions": row["executions"],

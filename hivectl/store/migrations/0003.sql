@@ -7,4 +7,3 @@ CREATE INDEX sessions_idle ON sessions(activity_us) WHERE state = 'idle';
 CREATE INDEX executions_open ON executions(project) WHERE state IN ('pending', 'starting', 'running', 'waiting');
 
 ALTER TABLE executions ADD COLUMN output_start INTEGER NOT NULL DEFAULT 0;  -- where its part of the process's output begins
-ALTER TABLE executions ADD COLUMN seen_usd REAL NOT NULL DEFAULT 0;         -- what the process had cost by then
