@@ -12,14 +12,17 @@ import typer
 
 from hivectl.cli.commands import (
     approval,
+    batch,
     daemon,
     policy,
     project,
+    queue,
     reading,
     running,
     sessions,
     spending,
     system,
+    worker,
 )
 from hivectl.cli.session import FORMATS, Globals, Session
 from hivectl.model.errors import EXIT_MEANINGS
@@ -79,10 +82,12 @@ def options(
     )
 
 
-for module in (running, reading, approval, spending, system):
+for module in (running, batch, reading, approval, spending, system):
     module.register(app)
 app.add_typer(project.app, name="project")
 app.add_typer(sessions.app, name="session")
 app.add_typer(policy.app, name="policy")
+queue.register(app)
+app.add_typer(worker.app, name="worker")
 app.add_typer(system.config_app, name="config")
 app.add_typer(daemon.app, name="daemon")

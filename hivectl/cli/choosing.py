@@ -174,3 +174,22 @@ def duration(text: str | None, option: str) -> float | None:
         raise HiveError(
             "INVALID_PARAMS", f"{option}: {exc}.", hint="Such as 90s, 10m, 1h30m."
         ) from exc
+
+
+def later(text: str | None) -> str | None:
+    """A time to come as the wire has it: `22:30` is its next one here, a duration is from now on."""
+    if text is None:
+        return None
+    import re
+    from datetime import datetime, timedelta
+
+    from hivectl.cli.session import now_s
+
+    found = re.fullmatch(r"([01]?\d|2[0-3]):([0-5]\d)", text.strip())
+    if found is None:
+        return text
+    now = datetime.fromtimestamp(now_s()).astimezone()
+    at = now.replace(hour=int(found[1]), minute=int(found[2]), second=0, microsecond=0)
+    if at <= now:
+        at += timedelta(days=1)
+    return at.isoformat()

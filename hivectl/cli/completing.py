@@ -57,6 +57,12 @@ def policies(incomplete: str) -> list[tuple[str, str]]:
     return _shown([(p["id"], f"{p['action']} {p['tool']}") for p in found], incomplete)
 
 
+def workers(incomplete: str) -> list[tuple[str, str]]:
+    """Names of workers."""
+    found = _items("worker.list")
+    return _shown([(w["name"], f"{w['kind']} {w['status']}") for w in found], incomplete)
+
+
 def sessions(incomplete: str) -> list[tuple[str, str]]:
     """Claude's session ids."""
     found = _items("session.list", limit=50)

@@ -42,6 +42,7 @@ def execution(item: Mapping[str, Any]) -> str:
         ),
         ("exit code", item.get("exit_code")),
         ("signal", item.get("signal")),
+        ("worker", item.get("worker")),
         ("waits for", ", ".join(item.get("waiting_for") or []) or None),
         ("limit until", item.get("resets_at")),
         ("stalled", item.get("stalled")),

@@ -164,6 +164,16 @@ class Session:
             case _:
                 self.screen.result(text if isinstance(text, str) else text())
 
+    def print_changed(self, done: Mapping[str, Any], text: str) -> None:
+        """What a command changed: `text` is for people."""
+        match self.options.output:
+            case "json" | "yaml":
+                self.print_document(done)
+            case "name":
+                pass
+            case _:
+                self.screen.result(text)
+
     def print_document(self, document: Any) -> None:
         """JSON or YAML, whole. Escapes everything a terminal would obey."""
         if self.options.output == "yaml":

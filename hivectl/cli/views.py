@@ -220,6 +220,69 @@ POLICIES_WIDE: Columns = (
     POLICIES[5],
 )
 
+
+def order_state(order: Item) -> str:
+    """A work order's state with what explains it."""
+    name = str(order["state"])
+    if order.get("place") is not None:
+        return f"{name}, place {order['place']}"
+    if order.get("hold"):
+        until = order.get("not_before")
+        held = str(order["hold"]).replace("_", " ")
+        if order["hold"] == "after" and order.get("after"):
+            return f"{name} ({held} {', '.join(order['after'])})"
+        return f"{name} ({held}{' until ' + until[11:19] if until else ''})"
+    return name
+
+
+def first_line(text: str) -> str:
+    """The first line of a text."""
+    return str(text).strip().partition("\n")[0]
+
+
+ORDERS: Columns = (
+    ("ORDER", lambda x, _: x["work_order"]),
+    ("PROJECT", lambda x, _: x["project_name"]),
+    ("STATE", lambda x, _: order_state(x)),
+    ("PRIORITY", lambda x, _: x["priority"]),
+    ("AGE", lambda x, now: ago(x["created_at"], now)),
+    ("PROMPT", lambda x, _: x["prompt"]),
+)
+ORDERS_WIDE: Columns = (
+    *ORDERS[:5],
+    ("EXECUTION", lambda x, _: x["execution"]),
+    ("ATTEMPT", lambda x, _: x["attempt"]),
+    ("RETRIES", lambda x, _: f"{x['retry_count']}/{x['retries']}" if x["retries"] else "-"),
+    ("POOL", lambda x, _: x["pool"]),
+    ("ACTOR", lambda x, _: x["actor"]),
+    ("MESSAGE", lambda x, _: first_line(x.get("message") or "")),
+    ORDERS[5],
+)
+
+
+def worker_state(worker: Item) -> str:
+    """A worker's status with what explains it."""
+    drained = ", drained" if worker.get("is_draining") else ""
+    fault = f" ({first_line(worker['fault'])})" if worker.get("fault") else ""
+    return f"{worker['status']}{drained}{fault}"
+
+
+WORKERS: Columns = (
+    ("WORKER", lambda x, _: x["name"]),
+    ("KIND", lambda x, _: x["kind"]),
+    ("STATUS", lambda x, _: worker_state(x)),
+    ("EXECUTION", lambda x, _: x.get("execution")),
+    ("PROJECT", lambda x, _: x.get("project_name")),
+    ("HEARD", lambda x, now: ago(x["heartbeat_at"], now)),
+)
+WORKERS_WIDE: Columns = (
+    ("ID", lambda x, _: x["worker"]),
+    *WORKERS,
+    ("POOLS", lambda x, _: ",".join(x["pools"])),
+    ("LEASE", lambda x, _: x.get("lease_until")),
+    ("SINCE", lambda x, now: ago(x["registered_at"], now)),
+)
+
 TABLES: dict[str, tuple[Columns, Columns, str]] = {
     "execution": (EXECUTIONS, EXECUTIONS_WIDE, "execution"),
     "project": (PROJECTS, PROJECTS_WIDE, "name"),
@@ -227,6 +290,8 @@ TABLES: dict[str, tuple[Columns, Columns, str]] = {
     "approval": (APPROVALS, APPROVALS_WIDE, "id"),
     "any approval": (APPROVALS_ALL, APPROVALS_WIDE, "id"),
     "policy": (POLICIES, POLICIES_WIDE, "id"),
+    "order": (ORDERS, ORDERS_WIDE, "work_order"),
+    "worker": (WORKERS, WORKERS_WIDE, "name"),
 }
 """Per noun: the columns of table and wide, and the field `-o name` prints."""
 

@@ -58,7 +58,7 @@ class _Story:
     approvals: dict[str, dict[str, Any]] = field(default_factory=dict)
     orders: dict[str, dict[str, Any]] = field(default_factory=dict)
     """The last that was told of each work order."""
-    follows: list[tuple[str, list[str]]] = field(default_factory=list)
+    follows: list[tuple[str, list[tuple[str, int]]]] = field(default_factory=list)
 
     def prompt_of(self, execution: str) -> tuple[str, str] | None:
         """Its prompt, or that of the attempt it follows."""
@@ -282,7 +282,9 @@ def _restore_execution(
         pool, created.get("retries", 0), hold, parse_time_us(not_before) if hold and not_before else None,
     )  # fmt: skip
     if hold is Hold.AFTER:
-        story.follows.append((created["work_order"], created["after"]))
+        needs = [(ref, 0) for ref in created.get("after", [])]
+        needs += [(ref, 1) for ref in created.get("after_any", [])]
+        story.follows.append((created["work_order"], needs))
     used = story.usage.get(id_, {})
     tx.run(
         "INSERT INTO executions(id, order_id, project, lane, process, state, attempt, session, resume, actor, options, cause,"
@@ -308,7 +310,7 @@ def _hold_of(created: dict[str, Any], order: dict[str, Any], state: ExecutionSta
 def _restore_needs(tx: Tx, story: _Story) -> None:
     """What orders were to follow, as far as that has not been completed."""
     for order, needs in story.follows:
-        for ref in needs:
+        for ref, is_any in needs:
             needed = tx.one(
                 "SELECT id, state FROM orders WHERE id = ? OR id = (SELECT order_id FROM executions WHERE id = ?)",
                 ref,
@@ -316,9 +318,10 @@ def _restore_needs(tx: Tx, story: _Story) -> None:
             )
             if needed is not None and needed["state"] in ("queued", "claimed"):
                 tx.run(
-                    "INSERT OR IGNORE INTO order_needs(order_id, needs) VALUES (?,?)",
+                    "INSERT OR IGNORE INTO order_needs(order_id, needs, is_any) VALUES (?,?,?)",
                     order,
                     needed["id"],
+                    is_any,
                 )
         if tx.one("SELECT 1 FROM order_needs WHERE order_id = ?", order) is None:
             tx.run("UPDATE orders SET hold = NULL WHERE id = ?", order)

@@ -145,7 +145,7 @@ class ProjectDelete(Params):
 
 class Execute(Params):
     """One prompt. `session`: current, new, or an id. `after`: work orders (or executions of them) that must be
-    completed first. `not_before`: a time, or `10m` from now. `retries`, `on_usage_limit`: the settings' when left out."""
+    completed first; `after_any`: that must have ended, however. `not_before`: a time, or `10m` from now. `retries`, `on_usage_limit`: the settings' when left out."""
 
     project: Ref
     prompt: Annotated[str, StringConstraints(min_length=1)]
@@ -155,6 +155,7 @@ class Execute(Params):
     if_busy: Literal["queue", "fail"] = "queue"
     priority: Literal["high", "normal", "low"] | None = None
     after: Annotated[list[Ref], Field(max_length=1000)] = Field(default_factory=list)
+    after_any: Annotated[list[Ref], Field(max_length=1000)] = Field(default_factory=list)
     not_before: Ref | None = None
     retries: Annotated[int, Field(ge=0, le=100)] | None = None
     on_usage_limit: Literal["park", "resume", "fail"] | None = None

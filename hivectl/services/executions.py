@@ -117,9 +117,9 @@ class Executions:
         """What the request says of its place in the queue. Raises INVALID_PARAMS, RESOURCE_LIMIT."""
         settings = self._h.settings()
         most = settings.number("queue.max_after")
-        if len(p.after) > most:
+        if len(p.after) + len(p.after_any) > most:
             raise HiveError(
-                "RESOURCE_LIMIT", f"after names {len(p.after)} work orders; at most {most} are allowed.",
+                "RESOURCE_LIMIT", f"after names {len(p.after) + len(p.after_any)} work orders; at most {most} are allowed.",
                 details={"limit": "queue.max_after"},
             )  # fmt: skip
         not_before_us = None
@@ -127,6 +127,7 @@ class Executions:
             not_before_us = parse_later_us(p.not_before, self._h.clock.now_us(), "not_before")
         return {
             "after": tuple(dict.fromkeys(p.after)),
+            "after_any": tuple(dict.fromkeys(p.after_any)),
             "not_before_us": not_before_us,
             "retries": settings.number("queue.retries") if p.retries is None else p.retries,
             "on_usage_limit": p.on_usage_limit,
@@ -377,7 +378,7 @@ def _digest(project: Project, p: Any) -> str:
     """What makes two requests the same: what was asked for, not the project's defaults of the day."""
     options = p.options.model_dump(exclude_none=True)
     body = [project.id, p.prompt, p.session, p.fork, options, p.priority]
-    placed = [p.after, p.not_before, p.retries, p.on_usage_limit]
+    placed = [p.after, p.after_any, p.not_before, p.retries, p.on_usage_limit]
     if (
         any(placed) or p.retries == 0
     ):  # else as it was before these existed: keys are remembered over updates

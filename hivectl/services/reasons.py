@@ -20,7 +20,7 @@ def reasons(tx: Tx, order: Order, caps: queue.Caps) -> tuple[list[str], int | No
     if order.state is OrderState.CLAIMED:
         return _claimed(tx, order), None
     if order.state is not OrderState.QUEUED:
-        ended = f"It is {order.state}." + (f" {order.message}" if order.message else "")
+        ended = f"It has ended: {order.state}." + (f" {order.message}" if order.message else "")
         again = order.state in (OrderState.FAILED, OrderState.DEAD, OrderState.CANCELLED)
         retry = f"`hivectl queue retry {order.id}` queues it again."
         return ([ended, retry] if again else [ended]), None
@@ -52,11 +52,12 @@ def _held(tx: Tx, order: Order, said: list[str], until: list[int]) -> None:
         until.append(at)
     if order.hold is Hold.AFTER:
         found = tx.all(
-            "SELECT o.id, o.state FROM order_needs n JOIN orders o ON o.id = n.needs WHERE n.order_id = ? LIMIT ?",
+            "SELECT o.id, o.state, n.is_any FROM order_needs n JOIN orders o ON o.id = n.needs WHERE n.order_id = ? LIMIT ?",
             order.id, NAMED_MAX,
         )  # fmt: skip
         named = ", ".join(f"{row['id']} ({row['state']})" for row in found)
-        said.append(f"It follows {named}, which must be completed first.")
+        how = "ended" if all(row["is_any"] for row in found) else "completed"
+        said.append(f"It follows {named}, which must be {how} first.")
     if order.hold is Hold.NOT_BEFORE and at:
         said.append(f"It is not to start before {_time(at)}.")
     if order.hold is Hold.RETRY and at:
@@ -74,10 +75,14 @@ def _held(tx: Tx, order: Order, said: list[str], until: list[int]) -> None:
 
 
 def _paused(tx: Tx, order: Order, said: list[str], until: list[int]) -> None:
-    for row in tx.all("SELECT * FROM pauses WHERE scope IN (?, ?)", queue.ALL, order.project):
-        what = "The queue" if row["scope"] == queue.ALL else "The project"
+    for row in tx.all(
+        "SELECT x.*, p.name AS name FROM pauses x LEFT JOIN projects p ON p.id = x.scope WHERE scope IN (?, ?)",
+        queue.ALL,
+        order.project,
+    ):
+        what = "The queue" if row["scope"] == queue.ALL else f"Project {row['name']}"
         why = f": {row['reason']}" if row["reason"] else ""
-        undo = "hivectl queue resume" + ("" if row["scope"] == queue.ALL else f" {order.project}")
+        undo = "hivectl queue resume" + ("" if row["scope"] == queue.ALL else f" {row['name']}")
         said.append(
             f"{what} was paused by {row['actor']} at {_time(row['since_us'])}{why}. `{undo}` goes on."
         )

@@ -238,8 +238,10 @@ def hold_of(tx: Tx, order: str, not_before_us: int | None, *, is_retry: bool) ->
     return None
 
 
-def _let_follow(tx: Tx, order: str) -> None:
-    for row in tx.all("SELECT order_id FROM order_needs WHERE needs = ?", order):
+def _let_follow(tx: Tx, order: str, *, only_any: bool = False) -> None:
+    for row in tx.all(
+        "SELECT order_id FROM order_needs WHERE needs = ? AND is_any >= ?", order, int(only_any)
+    ):
         tx.run("DELETE FROM order_needs WHERE order_id = ? AND needs = ?", row["order_id"], order)
         follower = find_order(tx, row["order_id"])
         if follower.state is OrderState.QUEUED and follower.hold is Hold.AFTER:
@@ -257,6 +259,7 @@ def _give_up_followers(tx: Tx, order: str, why: str) -> None:
     waiting = [(order, why)]
     while waiting:  # a chain may be long: no recursion
         needed, reason = waiting.pop()
+        _let_follow(tx, needed, only_any=True)
         for row in tx.all("SELECT order_id FROM order_needs WHERE needs = ?", needed):
             follower = find_order(tx, row["order_id"])
             tx.run("DELETE FROM order_needs WHERE order_id = ?", follower.id)

@@ -59,6 +59,8 @@ class Wish:
     account: str = ""
     after: tuple[str, ...] = ()
     """Orders (or executions of them) that must be completed first."""
+    after_any: tuple[str, ...] = ()
+    """Orders that must have ended first, however."""
     not_before_us: int | None = None
     retries: int = 0
     on_usage_limit: str | None = None
@@ -106,6 +108,7 @@ def enqueue(tx: Tx, wish: Wish) -> tuple[Execution, bool]:
         "retries": wish.retries,
         "hold": hold,
         "after": list(wish.after),
+        "after_any": list(wish.after_any),
         "not_before": format_us(wish.not_before_us) if wish.not_before_us else None,
     }
     who = {"execution": wish.execution, "actor": wish.actor, "request": wish.request}
@@ -147,6 +150,14 @@ def _add_needs(tx: Tx, wish: Wish) -> Hold | None:
                 hint=f"Queue it again first: `hivectl queue retry {needed.id}`.",
                 details={"work_order": needed.id, "state": needed.state},
             )  # fmt: skip
+    for ref in wish.after_any:
+        needed = find_order(tx, ref)
+        if needed.state in (OrderState.QUEUED, OrderState.CLAIMED):
+            tx.run(
+                "INSERT OR IGNORE INTO order_needs(order_id, needs, is_any) VALUES (?,?,1)",
+                wish.order,
+                needed.id,
+            )
     hold = attempts.hold_of(tx, wish.order, wish.not_before_us, is_retry=False)
     if hold is not None:
         tx.run("UPDATE orders SET hold = ? WHERE id = ?", hold, wish.order)

@@ -41,6 +41,10 @@ def exec_(  # noqa: PLR0917  Typer passes them by name
     fork: Annotated[bool, typer.Option("--fork", help="Continue in a copy, leaving the conversation as it is.")] = False,
     if_busy: Annotated[str, typer.Option("--if-busy", metavar="queue|fail", help="When the project is executing.")] = "queue",
     priority: Annotated[str | None, typer.Option("--priority", metavar="high|normal|low", help="Place in the queue.")] = None,
+    after: Annotated[list[str] | None, typer.Option("--after", metavar="ORDER", help="Only when this work order (or execution) is completed; repeatable.", autocompletion=completing.executions)] = None,
+    not_before: Annotated[str | None, typer.Option("--not-before", metavar="TIME", help="Not before this time, such as 22:30 or 2h from now.")] = None,
+    retries: Annotated[int | None, typer.Option("--retries", metavar="N", help="Try again so often after a failure worth it.")] = None,
+    on_usage_limit: Annotated[str | None, typer.Option("--on-usage-limit", metavar="park|resume|fail", help="When a usage limit stops it: kept for you, taken up again by itself, or failed.")] = None,
     model: Annotated[str | None, typer.Option("-m", "--model", help="Claude's model.")] = None,
     fallback_model: Annotated[str | None, typer.Option("--fallback-model", help="Model to use when that is overloaded.")] = None,
     permission_mode: Annotated[str | None, typer.Option("--permission-mode", metavar="MODE", help="default, acceptEdits, plan, dontAsk or auto.")] = None,
@@ -96,6 +100,10 @@ def exec_(  # noqa: PLR0917  Typer passes them by name
         "options": {name: value for name, value in options.items() if value is not None},
         "if_busy": if_busy,
         "priority": priority,
+        "after": after or None,
+        "not_before": choosing.later(not_before),
+        "retries": retries,
+        "on_usage_limit": on_usage_limit,
         "idempotency_key": idempotency_key,
     }
 

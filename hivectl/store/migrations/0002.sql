@@ -20,6 +20,7 @@ CREATE INDEX orders_state ON orders(state, id);
 CREATE TABLE order_needs (
   order_id TEXT NOT NULL REFERENCES orders(id) ON DELETE CASCADE,
   needs    TEXT NOT NULL REFERENCES orders(id) ON DELETE CASCADE,
+  is_any   INTEGER NOT NULL DEFAULT 0,       -- however that ends; else only when it is completed
   PRIMARY KEY (order_id, needs)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX order_needs_by_need ON order_needs(needs);
