@@ -197,6 +197,8 @@ class RunSpec:
     options: Options
     trusted: bool
     slash_commands: bool
+    ask_human: bool = False
+    """Whether it may ask a person by the tool of that name."""
     deny_read: tuple[str, ...] = ()
     """Absolute paths whose reading is denied (S24)."""
     env: dict[str, str] = field(default_factory=dict)
@@ -272,6 +274,25 @@ class PermissionWithdrawn:
     request: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuestionAsked:
+    """The agent calls `ask_human`. `request` and `rpc` are what the answer must name."""
+
+    request: str
+    rpc: str
+    text: str
+    choices: tuple[str, ...] = ()
+    is_multi: bool = False
+    context: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class QuestionWithdrawn:
+    """The agent no longer waits for the call with this `rpc`."""
+
+    rpc: str
+
+
 @dataclass(frozen=True, slots=True)
 class ReplyNeeded:
     """A frame that must be written to stdin because the protocol demands an answer (frame id, bytes)."""
@@ -339,6 +360,8 @@ Seen = (
     | SessionSeen
     | PermissionAsked
     | PermissionWithdrawn
+    | QuestionAsked
+    | QuestionWithdrawn
     | ReplyNeeded
     | ResultSeen
     | ErrorSeen
@@ -381,6 +404,10 @@ class Conversation(Protocol):
 
     def answer(self, request: str, answer: Answer) -> tuple[str, bytes]:
         """The frame that answers a permission request. Same request, same frame id."""
+        ...
+
+    def reply(self, request: str, rpc: str, text: str, *, is_error: bool) -> tuple[str, bytes]:
+        """The frame that answers a question. Same request, same frame id."""
         ...
 
     def interrupt(self) -> tuple[str, bytes]:

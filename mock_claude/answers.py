@@ -34,6 +34,7 @@ DEFAULT_INPUTS: dict[str, Json] = {
     "Read": {"file_path": "mock-permission.txt"},
     "AskUserQuestion": {"questions": [QUESTION]},
     "ExitPlanMode": {"plan": "1. look\n2. change"},
+    "ask_human": {"question": "Which colour do you want?", "choices": ["Red", "Blue"]},
     "Agent": {
         "description": "Look around",
         "prompt": "Look around and report.",
@@ -316,6 +317,7 @@ def _rounds(step: Json) -> list[list[Call]]:
     for key, name in (
         ("permission", "Write"),
         ("ask", "AskUserQuestion"),
+        ("ask_human", "ask_human"),
         ("plan", "ExitPlanMode"),
     ):
         if step.get(key):
@@ -340,6 +342,9 @@ def _sugar(key: str, name: str, given: object, beat_s: float) -> Call:
     if key == "ask" and isinstance(given, list | dict):
         questions = given if isinstance(given, list) else given.get("questions", [given])
         return Call("", name, {"questions": questions}, beat_s)
+    if key == "ask_human" and isinstance(given, str | dict):
+        fields = {"question": given} if isinstance(given, str) else given
+        return Call("", name, dict(fields), beat_s)
     if key == "plan" and isinstance(given, str):
         return Call("", name, {"plan": given}, beat_s)
     return _call(name if given is True else given, beat_s)
@@ -366,6 +371,8 @@ def act(turn: "Turn", calls: list[Call], delay_s: float) -> None:
         return
     made = []
     for call in calls:
+        if call.name == "ask_human":
+            call = call._replace(name=turn.cli.mcp_name("ask_human"))  # noqa: PLW2901
         extra = call.input.pop("mock", None)
         made.append((call._replace(id=turn.cli.ids.tool_use()), extra))
         meta = turn.cli.tool_meta(made[-1][0].id, call.name)

@@ -204,6 +204,11 @@ class Cli:
                 }
         return None
 
+    def mcp_name(self, name: str) -> str:
+        """The full name of an MCP server's tool; the name itself when no server has it."""
+        found = (str(tool["full_name"]) for tool in self.mcp_tools if tool["name"] == name)
+        return next(found, name)
+
     def tools(self) -> list[str]:
         """The names of the tools that exist in this run."""
         given = self.options.values.get("tools")

@@ -265,8 +265,9 @@ def run_stream(cli: Cli) -> None:
     """Turn after turn until stdin has ended and nothing is left to do."""
 
     def take_first(raw: bytes) -> None:
-        record_start(cli, raw.decode("utf-8", "replace"))
-        cli.wire.on_line = cli.take_line
+        if not wires.is_control(raw):  # requests of the host come before what it says
+            record_start(cli, raw.decode("utf-8", "replace"))
+            cli.wire.on_line = cli.take_line
         cli.take_line(raw)
 
     cli.wire.listen(take_first)

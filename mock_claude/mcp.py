@@ -15,6 +15,8 @@ from mock_claude.cli import Cli, Fatal, StreamClosed
 from mock_claude.machine import Json
 
 PROTOCOL = "2025-06-18"
+LIMITS = {"tools/call": ("MCP_TOOL_TIMEOUT", 100_000_000)}
+"""Per method: the variable that limits it, and the default in milliseconds; MCP_TIMEOUT for all others."""
 CLIENT = {"name": "claude-code", "version": "2.1.329"}
 
 
@@ -34,16 +36,22 @@ class HostServer:
         """One JSON-RPC call. Raises ServerFailed."""
         self._count += 1
         message = {"jsonrpc": "2.0", "id": self._count, "method": method, "params": params}
-        return _result(self._send(message))
+        name, default_ms = LIMITS.get(method, ("MCP_TIMEOUT", 30_000))
+        try:
+            return _result(self._send(message, machine.env_number(name, default_ms) / 1000))
+        except TimeoutError:
+            about = {"requestId": self._count, "reason": "Error: MCP error -32001: timed out"}
+            self.notify("notifications/cancelled", about)
+            raise ServerFailed("MCP error -32001: Request timed out") from None
 
-    def notify(self, method: str) -> None:
+    def notify(self, method: str, params: Json | None = None) -> None:
         """One notification."""
-        self._send({"jsonrpc": "2.0", "method": method, "params": {}})
+        self._send({"jsonrpc": "2.0", "method": method, "params": params or {}}, None)
 
-    def _send(self, message: Json) -> Json:
+    def _send(self, message: Json, limit_s: float | None) -> Json:
         body = {"subtype": "mcp_message", "server_name": self.name, "message": message}
         try:
-            reply = self.cli.ask(body)
+            reply = self.cli.ask(body, timeout_s=limit_s)
         except StreamClosed:
             raise ServerFailed("stream closed") from None
         if reply.get("subtype") == "error":

@@ -50,6 +50,11 @@ DIRECTIVES = (
         "a call that asks the host under the usual rules (true: Write mock-permission.txt)",
     ),
     Directive("ask", "true, list of questions", "AskUserQuestion"),
+    Directive(
+        "ask_human",
+        'true, question, {"question","choices","multi","context"}',
+        "a call of the tool `ask_human` of whichever MCP server offers it",
+    ),
     Directive("plan", "true, string", "ExitPlanMode with this plan"),
     Directive("background", "true, command", "a Bash command with run_in_background"),
     Directive(

@@ -144,3 +144,12 @@ class Wire:
                 self._is_reader_gone = True
                 continue
             del self._out[:count]
+
+
+def is_control(raw: bytes) -> bool:
+    """Whether a line of input is a control request."""
+    try:
+        item = json.loads(raw)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(item, dict) and item.get("type") == "control_request"

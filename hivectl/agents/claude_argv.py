@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import string
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
-from hivectl.agents import claude_frames
+from hivectl.agents import claude_frames, claude_mcp
 from hivectl.logic.environment import FORCED, MARK, environment
 from hivectl.logic.options import invalid, is_session_id, schema_text, validate_options
 from hivectl.model.work import Options
@@ -163,6 +164,9 @@ def build(spec: RunSpec, info: AgentInfo, *, prefix: tuple[str, ...] = ()) -> La
     """
     validate_options(spec.options)
     options = spec.options
+    if spec.ask_human:
+        # Asked for beforehand: the question itself is what a person decides.
+        options = replace(options, allowed_tools=(*options.allowed_tools, claude_mcp.FULL_NAME))
     argv = [str(info.path), *prefix, *ALWAYS, *_session_flags(spec)]
     for flag, _, value_of in _FLAGS:
         value = value_of(options)
@@ -172,6 +176,9 @@ def build(spec: RunSpec, info: AgentInfo, *, prefix: tuple[str, ...] = ()) -> La
 
     files = {SETTINGS_FILE: settings_bytes(spec.deny_read)}
     argv.append(f"--settings={{run_dir}}/{SETTINGS_FILE}")
+    if spec.ask_human:
+        files[claude_mcp.CONFIG_FILE] = claude_mcp.config_bytes()
+        argv.append(f"--mcp-config={{run_dir}}/{claude_mcp.CONFIG_FILE}")
     # A resumed or forked conversation keeps the system prompt it began with: Claude (2.1.329) takes
     # these flags then, in every form, and does nothing with them.
     for flag, name, text in (
@@ -190,7 +197,12 @@ def build(spec: RunSpec, info: AgentInfo, *, prefix: tuple[str, ...] = ()) -> La
         argv.append("--disable-slash-commands")
     return Launch(
         argv=tuple(argv),
-        env={**spec.env, **FORCED, MARK: spec.execution},
+        env={
+            **(claude_mcp.ENVIRONMENT if spec.ask_human else {}),
+            **spec.env,
+            **FORCED,
+            MARK: spec.execution,
+        },
         cwd=spec.cwd,
         mark=spec.execution,
         interrupt_frame=claude_frames.interrupt()[1],

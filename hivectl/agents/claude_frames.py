@@ -14,6 +14,7 @@ from hivectl.ports import Answer
 Frame = tuple[str, bytes]
 
 INTERRUPT_ID = "hivectl-interrupt"
+INITIALIZE_ID = "hivectl-initialize"
 DENIED = "The user denied this tool call."
 
 
@@ -96,7 +97,28 @@ def no_opinion(request: str) -> Frame:
     return f"reply:{request}", _success(request, {})
 
 
-def mcp(request: str, message: Any) -> Frame:
+def initialize() -> Frame:
+    """The first frame where Claude is to use an MCP server of ours. It starts no turn."""
+    return "initialize", _line(
+        {
+            "type": "control_request",
+            "request_id": INITIALIZE_ID,
+            "request": {"subtype": "initialize", "hooks": None},
+        }
+    )
+
+
+def mcp(request: str, rpc: dict[str, Any]) -> Frame:
+    """The JSON-RPC answer to a message for an MCP server of ours."""
+    return f"reply:{request}", _success(request, {"mcp_response": rpc})
+
+
+def mcp_answer(request: str, rpc: dict[str, Any]) -> Frame:
+    """The same, where a person answered: written again after a crash, as other answers are."""
+    return f"answer:{request}", _success(request, {"mcp_response": rpc})
+
+
+def no_server(request: str, message: Any) -> Frame:
     """The answer to a JSON-RPC message for an MCP server that does not live here."""
     rpc: dict[str, Any]
     if isinstance(message, dict) and message.get("id") is not None:
@@ -104,4 +126,4 @@ def mcp(request: str, message: Any) -> Frame:
         rpc = {"jsonrpc": "2.0", "id": message["id"], "error": error}
     else:
         rpc = {"jsonrpc": "2.0", "result": {}}
-    return f"reply:{request}", _success(request, {"mcp_response": rpc})
+    return mcp(request, rpc)

@@ -4,9 +4,9 @@ Fulfils `hivectl.ports.Conversation`. It knows one prompt: whoever drives it clo
 first ResultSeen without `origin`, and adds up the usage of all results, because finished background
 work brings results of its own.
 
-`initialize` is not sent: everything needed comes with `init` (session, model, version), permission
-requests arrive without it, and its answer would put about 17 KB into the log of every execution. It
-becomes necessary with hooks or MCP servers of our own, and then goes first in `opening`.
+`initialize` is sent only where Claude may ask a person: it is what makes Claude talk to an MCP server of
+ours. Everything else comes with `init` (session, model, version), permission requests arrive without
+it, and its answer puts about 17 KB into the log of the execution.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeGuard
 
-from hivectl.agents import claude_events, claude_frames, claude_limits
+from hivectl import __version__
+from hivectl.agents import claude_events, claude_frames, claude_limits, claude_mcp
 from hivectl.agents.claude_events import Event, mapping, text_of, whole, word
 from hivectl.agents.lines import LINE_BYTES_MAX, Line, LineSplitter
 from hivectl.logic.options import is_session_id
@@ -26,6 +27,8 @@ from hivectl.ports import (
     Partial,
     PermissionAsked,
     PermissionWithdrawn,
+    QuestionAsked,
+    QuestionWithdrawn,
     ReplyNeeded,
     ResultSeen,
     RetrySeen,
@@ -212,10 +215,31 @@ class ClaudeConversation:
             case "hook_callback":
                 yield ReplyNeeded(*claude_frames.no_opinion(request_id))
             case "mcp_message":
-                yield ReplyNeeded(*claude_frames.mcp(request_id, request.get("message")))
+                yield from self._mcp_message(request_id, request)
             case other:
                 text = f"Unsupported control request subtype: {text_of(other) or 'none'}"
                 yield ReplyNeeded(*claude_frames.refuse(request_id, text))
+
+    def _mcp_message(self, request_id: str, request: Event) -> Iterator[Seen]:
+        message = request.get("message")
+        if request.get("server_name") != claude_mcp.SERVER:
+            yield ReplyNeeded(*claude_frames.no_server(request_id, message))
+            return
+        match claude_mcp.handle(message, version=__version__):
+            case claude_mcp.Ask() as ask:
+                yield QuestionAsked(
+                    request=request_id,
+                    rpc=ask.rpc,
+                    text=ask.text,
+                    choices=ask.choices,
+                    is_multi=ask.is_multi,
+                    context=ask.context,
+                )
+            case claude_mcp.Cancelled(rpc):
+                yield QuestionWithdrawn(rpc)
+                yield ReplyNeeded(*claude_frames.mcp(request_id, claude_mcp.acknowledged()))
+            case dict() as answer:
+                yield ReplyNeeded(*claude_frames.mcp(request_id, answer))
 
     def _can_use_tool(self, request_id: str, request: Event) -> Seen:
         tool, arguments = request.get("tool_name"), request.get("input")
@@ -252,18 +276,24 @@ class ClaudeConversation:
     def opening(self) -> list[tuple[str, bytes]]:
         """The prompt. Without slash commands it is delivered as written: no commands, no `@file`."""
         spec = self._spec
-        return [
-            claude_frames.prompt(
-                spec.prompt,
-                spec.prompt_uuid,
-                composed=not spec.slash_commands,
-                follows=spec.follows,
-            )
-        ]
+        prompt = claude_frames.prompt(
+            spec.prompt,
+            spec.prompt_uuid,
+            composed=not spec.slash_commands,
+            follows=spec.follows,
+        )
+        # A process that has had a prompt before has been greeted with it.
+        is_first = spec.ask_human and not spec.follows
+        return [claude_frames.initialize(), prompt] if is_first else [prompt]
 
     def answer(self, request: str, answer: Answer) -> tuple[str, bytes]:
         """The frame of a decision. After a restart the asked input is unknown here: give it then."""
         return claude_frames.permission(request, answer, self._asked.get(request))
+
+    def reply(self, request: str, rpc: str, text: str, *, is_error: bool) -> tuple[str, bytes]:
+        """The frame of an answer to `ask_human`."""
+        said = claude_mcp.answer(rpc, text, is_error=is_error)
+        return claude_frames.mcp_answer(request, said)
 
     def interrupt(self) -> tuple[str, bytes]:
         """The frame that asks Claude to stop its turn."""

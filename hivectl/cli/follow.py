@@ -145,7 +145,7 @@ class Watch:
             self._over.set()
             return False
         for approval in now["waiting_for"]:
-            if approval.startswith(("a_", "q_")):
+            if approval.startswith("a_"):
                 await self._ask(await self.client.approval_get(approval))
         return self._end is End.WAITS
 

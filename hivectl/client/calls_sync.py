@@ -407,6 +407,146 @@ class CallsSync:
         answer = self.request("approval.decide", sent)
         return cast("results.Approval", answer)
 
+    def question_list(
+        self,
+        *,
+        state: Literal["pending", "answered", "expired", "withdrawn", "all"] | Unset = UNSET,
+        project: str | Unset | None = UNSET,
+        execution: str | Unset | None = UNSET,
+        claude: bool | Unset = UNSET,
+        limit: int | Unset = UNSET,
+        cursor: str | Unset | None = UNSET,
+    ) -> results.QuestionPage:
+        """Questions, oldest first, also Claude's own (`a_…`); by default those that wait."""
+        sent = given(
+            state=state,
+            project=project,
+            execution=execution,
+            claude=claude,
+            limit=limit,
+            cursor=cursor,
+        )
+        answer = self.request("question.list", sent)
+        return cast("results.QuestionPage", answer)
+
+    def question_get(
+        self,
+        id: str,
+    ) -> results.Question:
+        """One question."""
+        sent = given(id=id)
+        answer = self.request("question.get", sent)
+        return cast("results.Question", answer)
+
+    def question_wait(
+        self,
+        id: str,
+        *,
+        timeout_s: float | Unset | None = UNSET,
+    ) -> results.Question:
+        """Wait until a question is answered, or no longer waits."""
+        sent = given(id=id, timeout_s=timeout_s)
+        answer = self.request("question.wait", sent)
+        return cast("results.Question", answer)
+
+    def question_answer(
+        self,
+        id: str,
+        *,
+        version: int | Unset | None = UNSET,
+        text: str | Unset = UNSET,
+        choices: list[int | str] | Unset | None = UNSET,
+        answers: dict[str, str] | Unset | None = UNSET,
+        decline: bool | Unset = UNSET,
+    ) -> results.Question:
+        """Answer a question; the first answer wins."""
+        sent = given(
+            id=id, version=version, text=text, choices=choices, answers=answers, decline=decline
+        )
+        answer = self.request("question.answer", sent)
+        return cast("results.Question", answer)
+
+    def question_ask(
+        self,
+        text: str,
+        *,
+        choices: list[str] | Unset = UNSET,
+        multi: bool | Unset = UNSET,
+        context: str | Unset = UNSET,
+        execution: str | Unset | None = UNSET,
+        project: str | Unset | None = UNSET,
+        timeout_s: float | Unset | None = UNSET,
+        on_timeout: Literal["wait", "default", "deny"] | Unset | None = UNSET,
+    ) -> results.Question:
+        """Ask a person, as a worker or from within an execution; answers at once with the question's id."""
+        sent = given(
+            text=text,
+            choices=choices,
+            multi=multi,
+            context=context,
+            execution=execution,
+            project=project,
+            timeout_s=timeout_s,
+            on_timeout=on_timeout,
+        )
+        answer = self.request("question.ask", sent)
+        return cast("results.Question", answer)
+
+    def chat_list(
+        self,
+        *,
+        project: str | Unset | None = UNSET,
+        execution: str | Unset | None = UNSET,
+        waiting: bool | Unset = UNSET,
+        limit: int | Unset = UNSET,
+        cursor: str | Unset | None = UNSET,
+    ) -> results.ChatPage:
+        """Threads, the one with the newest message first."""
+        sent = given(
+            project=project, execution=execution, waiting=waiting, limit=limit, cursor=cursor
+        )
+        answer = self.request("chat.list", sent)
+        return cast("results.ChatPage", answer)
+
+    def chat_messages(
+        self,
+        thread: str,
+        *,
+        before: str | Unset | None = UNSET,
+        after: str | Unset | None = UNSET,
+        order: Literal["asc", "desc"] | Unset = UNSET,
+        limit: int | Unset = UNSET,
+    ) -> results.ChatMessagePage:
+        """A page of a thread."""
+        sent = given(thread=thread, before=before, after=after, order=order, limit=limit)
+        answer = self.request("chat.messages", sent)
+        return cast("results.ChatMessagePage", answer)
+
+    def chat_send(
+        self,
+        text: str,
+        *,
+        thread: str | Unset | None = UNSET,
+        parent: str | Unset | None = UNSET,
+        project: str | Unset | None = UNSET,
+        title: str | Unset = UNSET,
+    ) -> results.ChatSent:
+        """Write into a thread, or begin one; a reply to a question that waits is its answer and needs the scope `approve`."""
+        sent = given(thread=thread, text=text, parent=parent, project=project, title=title)
+        answer = self.request("chat.send", sent)
+        return cast("results.ChatSent", answer)
+
+    def chat_read(
+        self,
+        thread: str,
+        *,
+        message: str | Unset | None = UNSET,
+    ) -> results.Chat:
+        """Note that you have read a thread."""
+        sent = given(thread=thread, message=message)
+        answer = self.request("chat.read", sent)
+        return cast("results.Chat", answer)
+
     def policy_list(
         self,
     ) -> results.PolicyPage:

@@ -30,11 +30,13 @@ from hivectl.procs.host import LocalHost
 from hivectl.procs.rundir import StopTimes
 from hivectl.server.app import Server
 from hivectl.server.peers import UNKNOWN_EXECUTION, argv_of
+from hivectl.services.chats import Chats
 from hivectl.services.executions import Executions
 from hivectl.services.house import Handler, House
 from hivectl.services.messages import Messages
 from hivectl.services.people import People
 from hivectl.services.projects import Projects
+from hivectl.services.questions import Questions
 from hivectl.services.queue import Queue
 from hivectl.services.sessions import Sessions
 from hivectl.services.system import System
@@ -241,12 +243,16 @@ class Daemon:
         self._system = system
         bindings: dict[str, Handler] = {}
         executions = Executions(house, projects)
+        people = People(house, projects)
+        questions = Questions(house, projects, people)
         for service in (
             projects,
             executions,
             Queue(house, projects, executions),
             Sessions(house, projects),
-            People(house, projects),
+            people,
+            questions,
+            Chats(house, projects, questions),
             messages,
             Usage(house, projects),
             system,

@@ -7,13 +7,14 @@ carries the offset of its line, and lines up to the stored offset have had their
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from hivectl.kit.ids import make_id
 from hivectl.logic import policy
 from hivectl.model.approval import Approval, ApprovalState
+from hivectl.model.question import OnTimeout, Patience, Question, QuestionState
 from hivectl.model.usage import NO_BUDGETS, Budgets
 from hivectl.model.work import Execution
 from hivectl.ports import (
@@ -22,6 +23,8 @@ from hivectl.ports import (
     MessageSeen,
     PermissionAsked,
     PermissionWithdrawn,
+    QuestionAsked,
+    QuestionWithdrawn,
     ResultSeen,
     RetrySeen,
     Seen,
@@ -31,9 +34,10 @@ from hivectl.ports import (
     UsageSeen,
 )
 from hivectl.store import budgets as budget_table
-from hivectl.store import people, projects, usage, work
+from hivectl.store import chats, people, projects, questions, usage, work
 from hivectl.store.database import Tx
 
+FOR_EVER = Patience()
 DENIED_BY_DEFAULT = "No rule allows this, and approval.default is deny."
 
 
@@ -42,8 +46,8 @@ class Applied:
     """What the runner has to do after the commit."""
 
     execution: Execution
-    decided: list[Approval] = field(default_factory=list)
-    """Approvals that a rule has answered."""
+    decided: list[Approval | Question] = field(default_factory=list)
+    """Approvals that a rule has answered, questions that nobody is to be asked."""
     is_stopped: bool = False
     """A budget is used up: that it must end is stored already."""
     is_over: bool = False
@@ -57,8 +61,11 @@ def apply_effects(
     *,
     default: str,
     budgets: Budgets = NO_BUDGETS,
+    patience: Patience = FOR_EVER,
 ) -> Applied:
-    """Store what follows from `effects`, (offset after the line, fact) in order of the output."""
+    """Store what follows from `effects`, (offset after the line, fact) in order of the output.
+
+    `default` answers permission requests that no rule covers, `patience` is how long questions wait."""
     execution = work.find(tx, id_)
     applied = Applied(execution)
     fresh = [(end, item) for end, item in effects if end > execution.applied_end]
@@ -69,7 +76,10 @@ def apply_effects(
             continue
         if isinstance(item, ResultSeen):
             messages.clear()  # it states their sum
-        _apply(tx, applied, item, default=default)
+        if isinstance(item, QuestionAsked):
+            _ask_human(tx, applied, item, patience)
+        else:
+            _apply(tx, applied, item, default=default)
     usage.see(tx, execution, messages, budgets.prices)
     if effects:
         work.mark_applied(tx, id_, max(end for end, _ in effects))
@@ -105,10 +115,8 @@ def _apply(tx: Tx, applied: Applied, item: Seen, *, default: str) -> None:
             )  # fmt: skip
         case PermissionAsked():
             _ask(tx, applied, item, default=default)
-        case PermissionWithdrawn():
-            if known := people.find_request(tx, id_, item.request):
-                people.withdraw(tx, known.id)
-                work.go_on(tx, id_)
+        case PermissionWithdrawn() | QuestionWithdrawn():
+            _withdraw(tx, id_, item)
         case ResultSeen():
             _settle(tx, id_, item)
         case ErrorSeen():
@@ -174,6 +182,50 @@ def _ask(tx: Tx, applied: Applied, item: PermissionAsked, *, default: str) -> No
         by=by,
     )
     applied.decided.append(decided)
+
+
+def _ask_human(tx: Tx, applied: Applied, item: QuestionAsked, patience: Patience) -> None:
+    execution = applied.execution
+    wish = questions.Wish(
+        asker=f"execution:{execution.id}",
+        text=item.text,
+        choices=item.choices,
+        multi=item.is_multi,
+        context=item.context,
+        execution=execution.id,
+        request=item.request,
+        rpc=item.rpc,
+        patience=patience_for(patience, projects.find(tx, execution.project).defaults),
+    )
+    asked = questions.ask(tx, wish, chats.of_execution(tx, execution.id))
+    if asked.state is QuestionState.PENDING:
+        work.wait_for_person(tx, execution.id)
+    elif not asked.is_delivered:
+        applied.decided.append(asked)
+
+
+def patience_for(general: Patience, defaults: Mapping[str, Any]) -> Patience:
+    """How long a project's questions wait: its own defaults win over the settings."""
+    timeout_s = defaults.get("question_timeout_s")
+    on_timeout = defaults.get("question_on_timeout")
+    return Patience(
+        general.timeout_s if timeout_s is None else float(timeout_s),
+        general.on_timeout if on_timeout is None else OnTimeout(on_timeout),
+    )
+
+
+def _withdraw(tx: Tx, id_: str, item: PermissionWithdrawn | QuestionWithdrawn) -> None:
+    if isinstance(item, QuestionWithdrawn):
+        approval, question = None, questions.find_call(tx, id_, rpc=item.rpc)
+    else:
+        approval = people.find_request(tx, id_, item.request)
+        question = questions.find_call(tx, id_, request=item.request)
+    if approval is not None:
+        people.withdraw(tx, approval.id)
+    if question is not None:
+        questions.withdraw(tx, question.id)
+    if approval is not None or question is not None:
+        work.go_on(tx, id_)
 
 
 def _answer_by_rule(

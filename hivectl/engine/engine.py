@@ -19,6 +19,7 @@ from typing import Any
 from hivectl.engine import capacity
 from hivectl.engine.budgets import BudgetClock
 from hivectl.engine.keeping import KeepAlive
+from hivectl.engine.questions import Questions
 from hivectl.engine.runner import RETRYABLE, Runner, World
 from hivectl.engine.warm import Parking
 from hivectl.kit import failpoint
@@ -26,6 +27,7 @@ from hivectl.kit.clock import MICROSECOND
 from hivectl.kit.ids import make_id
 from hivectl.model.approval import Approval
 from hivectl.model.errors import HiveError
+from hivectl.model.question import Question
 from hivectl.model.work import (
     EXECUTION_ENDS,
     LIVE_STATES,
@@ -54,7 +56,7 @@ STOP_MARGIN_S = 15.0
 """How much longer than its rungs a stop ladder may take: the sweep, the last output, the commit."""
 
 
-_LETTING_GO = frozenset({"approval.expired"})
+_LETTING_GO = frozenset({"approval.expired", "question.expired"})
 """Events after which an execution may want a slot again without anybody having called the engine."""
 STALE = frozenset({"session.reset", "project.updated", "project.trust_changed", "project.deleted"})
 """Events after which a warm process of the project is of no use any more."""
@@ -94,6 +96,7 @@ class Engine:
         self._waiters: dict[str, set[asyncio.Event]] = {}
         self._accepted: dict[str, tuple[str, int] | None] = {}
         """Position right after the events of a prompt's acceptance, until it is answered."""
+        self.questions = Questions(world, self._hear)
         world.publisher.on_event = self._on_event
 
     # --- life ---------------------------------------------------------------------------------------
@@ -115,6 +118,7 @@ class Engine:
         )
         _ = self.world.nursery.start(budgets.run(), name="budgets")
         _ = self.world.nursery.start(self.keep_alive.alarm.run(), name="keep-alive")
+        _ = self.world.nursery.start(self.questions.expire_loop(), name="question time-outs")
         self.wake()
         return {"adopted": len(live), "strays": len(strays)}
 
@@ -341,6 +345,29 @@ class Engine:
             await runner.deliver(decided)
         return decided
 
+    async def answer(self, answer: Callable[[Tx], Question]) -> Question:
+        """Store an answer, then let the asker hear it, by the same rules as a decision."""
+
+        def change(tx: Tx) -> Question:
+            answered = answer(tx)
+            if answered.request is not None and answered.execution is not None:
+                work.go_on(tx, answered.execution)
+            return answered
+
+        answered = await self.world.db.write(change)
+        failpoint.hit("decision_after_commit")
+        await self._hear(answered)
+        return answered
+
+    async def _hear(self, answered: Question) -> None:
+        if answered.request is None or answered.execution is None:
+            return  # it was asked through the protocol, and is read there
+        execution = await self.find(answered.execution)
+        if execution.wants_slot is not None and execution.stop_mode is None:
+            self.wake()
+        elif (runner := self.runners.get(execution.id)) is not None:
+            await runner.deliver(answered)
+
     async def wait(self, ref: str, *, timeout_s: float | None, or_waiting: bool) -> Execution:
         """Return when the execution has ended; of a work order when it will not be tried again by itself.
 
@@ -382,6 +409,7 @@ class Engine:
         self.keep_alive.alarm.wake()
 
     def _on_event(self, event: OutboxEvent) -> None:
+        self.questions.on_event(event)
         if event.type == "execution.ended":
             self.keep_alive.alarm.wake()
         elif event.type == "session.ended" and event.session is not None:

@@ -14,6 +14,7 @@ from hivectl.engine.deadline import Deadline
 from hivectl.engine.effects import Applied, apply_effects
 from hivectl.engine.live import Live
 from hivectl.engine.publisher import Companion
+from hivectl.engine.questions import patience_of
 from hivectl.engine.warm import has_done_well
 from hivectl.engine.writing import Writer
 from hivectl.journal import blobs
@@ -24,7 +25,9 @@ from hivectl.ports import (
     MessageSeen,
     Partial,
     PermissionAsked,
+    QuestionAsked,
     ReplyNeeded,
+    RunSpec,
     Seen,
     StopMode,
     StopReason,
@@ -32,6 +35,8 @@ from hivectl.ports import (
 
 _encode = msgspec.json.Encoder().encode
 READ_BYTES = 256 * 1024
+REPLY_BYTES = 256 * 1024
+"""How far back a daemon looks, after a restart, for requests of Claude that may have got no reply."""
 IDLE_S = 3600.0
 """Longest time between two looks at a process that reports nothing; changes are announced at once."""
 STDERR_LINE_MAX = 16 * 1024
@@ -68,6 +73,19 @@ class Reader:
         """Begin here in the two spools: what came before is another execution's."""
         self.out = self._fed = out
         self.err = self._err_start = err
+
+    async def reply_again(self, spec: RunSpec) -> None:
+        """Answer once more what the protocol demands an answer to, as far back as REPLY_BYTES: the log may
+        have had a request when a crash came before its reply. What was written is not written twice."""
+        handle = self._live.handle
+        assert handle is not None
+        start = max(0, self.out - REPLY_BYTES)
+        length = self.out - start
+        said = await self._live.patiently(partial(handle.read, "out", start, length))
+        again = self._live.world.agent.conversation(spec, offset=start)
+        for item in again.feed(said, start):
+            if isinstance(item, ReplyNeeded):
+                self._writer.add(item.frame, item.data)
 
     async def follow(self) -> Exit | None:
         """Read to the end of the process; or, where it may stay for another prompt, to the verdict: None."""
@@ -141,23 +159,26 @@ class Reader:
 
     async def _apply(self, effects: list[tuple[int, Seen]], drafts: list[Draft]) -> None:
         if (
-            any(isinstance(item, PermissionAsked) for _, item in effects)
+            any(isinstance(item, PermissionAsked | QuestionAsked) for _, item in effects)
             and not self._deadline.is_lifted
         ):
             # Before anybody is asked: a daemon that dies while a person thinks must not cost the run.
             await self._deadline.set(None)
         settings = self._live.world.settings()
         default, budgets = settings.text("approval.default"), budgets_of(settings)
+        patience = patience_of(settings)
         applied = await self._live.commit(
-            lambda tx: apply_effects(tx, self._live.id, effects, default=default, budgets=budgets),
+            lambda tx: apply_effects(
+                tx, self._live.id, effects, default=default, budgets=budgets, patience=patience
+            ),
             Companion(self._live.log.stream, drafts),
         )
         await self._after(applied)
 
     async def _after(self, applied: Applied) -> None:
         self._live.execution = applied.execution
-        for approval in applied.decided:
-            self._writer.answer(approval)
+        for answered in applied.decided:
+            self._writer.answer(answered)
         await self._deadline.tend(applied.execution)
         if applied.is_stopped:
             await self._live.end_by(StopMode.TERMINATE, StopReason.BUDGET)

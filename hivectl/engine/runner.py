@@ -27,9 +27,10 @@ from hivectl.kit import failpoint
 from hivectl.logic import outcome as outcomes
 from hivectl.model.approval import Approval
 from hivectl.model.errors import HiveError
+from hivectl.model.question import Question
 from hivectl.model.work import Cause, Execution, ExecutionState, Outcome
-from hivectl.ports import Exit, StopMode, StopReason
-from hivectl.store import people, work
+from hivectl.ports import Exit, RunSpec, StopMode, StopReason
+from hivectl.store import pending, work
 from hivectl.store.database import Tx
 
 __all__ = ["RETRYABLE", "Runner", "World", "options_of"]
@@ -81,12 +82,12 @@ class Runner:
         if self._live.handle is not None:
             await self._live.handle.stop(mode, reason)
 
-    async def deliver(self, approval: Approval) -> None:
-        """Let Claude hear a decision that is stored already, though it has no slot: its turn ends with it, or
-        others of its questions still wait."""
+    async def deliver(self, answered: Approval | Question) -> None:
+        """Let Claude hear a decision or an answer that is stored already, though it has no slot: its turn ends
+        with it, or others of its questions still wait."""
         if self._live.conversation is None:
             return  # still being adopted: it will write every answer that may not have arrived
-        self._writer.answer(approval)
+        self._writer.answer(answered)
         try:
             await self._deadline.tend(await self._live.find())
         except HiveError as exc:
@@ -105,8 +106,8 @@ class Runner:
         await self._deadline.tend(await self._live.find())
 
     async def _send_unheard(self) -> None:
-        for approval in await self._live.commit(lambda tx: _unheard(tx, self.id)):
-            self._writer.answer(approval)
+        for answered in await self._live.commit(lambda tx: _unheard(tx, self.id)):
+            self._writer.answer(answered)
 
     # --- its life -----------------------------------------------------------------------------------
 
@@ -159,7 +160,7 @@ class Runner:
         live.execution = await live.commit(lambda tx: work.started(tx, self.id, pid=self.pid))
         spec = replace(plan.spec, follows=live.execution.output_start > 0)
         live.conversation = live.world.agent.conversation(spec, offset=self._reader.out)
-        await self._open()
+        await self._open(spec)
         while (ended := await self._reader.follow()) is None:
             if await self._park():
                 return
@@ -195,7 +196,7 @@ class Runner:
         limit_s = starting.deadline_s(live.world, plan.spec.options)
         await live.insist(partial(parked.handle.set_deadline, limit_s))
 
-    async def _open(self) -> None:
+    async def _open(self, spec: RunSpec) -> None:
         """Write what Claude must have heard by now: again, where it may have heard it already."""
         assert self._live.handle is not None
         assert self._live.conversation is not None
@@ -215,6 +216,7 @@ class Runner:
             self._writer.add(frame, data)
         await self._send_unheard()
         if self._live.is_adopting:
+            await self._reader.reply_again(spec)
             # Read anew: somebody may have answered since. The flag and the state agree from here on.
             self._live.execution = execution = await self._live.find()
             self._deadline.is_lifted = execution.state is not ExecutionState.WAITING
@@ -318,8 +320,8 @@ class Runner:
         await self._live.commit(lambda tx: work.end(tx, self.id, outcome, swept=swept, rules=rules))
 
 
-def _unheard(tx: Tx, id_: str) -> list[Approval]:
+def _unheard(tx: Tx, id_: str) -> list[Approval | Question]:
     """Answers Claude may not have heard; none while it has no slot to go on in."""
     if work.find(tx, id_).wants_slot is not None:
         return []
-    return people.undelivered(tx, id_)
+    return pending.undelivered(tx, id_)

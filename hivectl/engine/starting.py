@@ -156,6 +156,7 @@ def _spec(live: Live, order: Order, project: Project) -> RunSpec:
     settings, execution = live.world.settings(), live.execution
     assert execution.session is not None
     slash = project.defaults.get("slash_commands")
+    asks = project.defaults.get("ask_human")
     return RunSpec(
         execution=live.id,
         prompt=order.prompt,
@@ -168,6 +169,7 @@ def _spec(live: Live, order: Order, project: Project) -> RunSpec:
         options=options_of(order.options),
         trusted=execution.trusted,
         slash_commands=settings.flag("claude.slash_commands") if slash is None else bool(slash),
+        ask_human=settings.flag("claude.ask_human") if asks is None else bool(asks),
         deny_read=live.world.deny_read,
         env=environment(settings.environment, settings["claude.env"], project.env, live.id),
     )

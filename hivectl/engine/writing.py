@@ -9,8 +9,9 @@ from typing import Any
 
 from hivectl.engine.live import Live
 from hivectl.model.approval import Approval
+from hivectl.model.question import Question
 from hivectl.ports import Answer
-from hivectl.store import people
+from hivectl.store import pending
 
 
 class Writer:
@@ -33,12 +34,21 @@ class Writer:
         """Write a frame when its turn comes; the next `kick` begins."""
         self._outgoing.append((frame, data, None))
 
-    def answer(self, approval: Approval) -> None:
-        """Let Claude hear a decision, and note that it did."""
-        assert self._live.conversation is not None
-        said = approval.answer or {"allow": False, "message": "No answer."}
-        frame, data = self._live.conversation.answer(approval.request, Answer(**said))
-        self._outgoing.append((frame, data, approval.id))
+    def answer(self, answered: Approval | Question) -> None:
+        """Let Claude hear a decision or an answer, and note that it did."""
+        conversation = self._live.conversation
+        assert conversation is not None
+        if isinstance(answered, Question):
+            if answered.request is None or answered.rpc is None:
+                return  # asked through the protocol, where it is read as well
+            text, is_error = answered.reply
+            frame, data = conversation.reply(
+                answered.request, answered.rpc, text, is_error=is_error
+            )
+        else:
+            said = answered.answer or {"allow": False, "message": "No answer."}
+            frame, data = conversation.answer(answered.request, Answer(**said))
+        self._outgoing.append((frame, data, answered.id))
         self.kick()
 
     def close(self) -> None:
@@ -67,7 +77,7 @@ class Writer:
             if item is None:
                 await self._live.insist(partial(handle.close_stdin, hang=True))
                 continue
-            frame, data, approval = item
+            frame, data, answered = item
             was_written = await handle.write(frame, data)
-            if was_written and approval is not None:
-                await self._live.commit(partial(people.delivered, id_=approval))
+            if was_written and answered is not None:
+                await self._live.commit(partial(pending.delivered, id_=answered))

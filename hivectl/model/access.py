@@ -45,6 +45,8 @@ class Caller:
             return True
         if self.execution is not None and scope in SELF_DENIED:
             return False
+        if scope is Scope.ASK and (self.execution is not None or Scope.WORK in self.scopes):
+            return True  # whoever works may ask
         return scope in self.scopes
 
 

@@ -84,6 +84,8 @@ TABLE: dict[str, ErrorKind] = {
     "WORKER_NOT_FOUND": ErrorKind(-32004, 404, _E.NOT_FOUND, False, "No such worker.", "`hivectl worker list` shows the workers."),
     "SESSION_NOT_FOUND": ErrorKind(-32004, 404, _E.NOT_FOUND, False, "No such session.", "`hivectl session list` shows the sessions."),
     "APPROVAL_NOT_FOUND": ErrorKind(-32004, 404, _E.NOT_FOUND, False, "No such approval.", "`hivectl inbox` shows what waits." ),
+    "QUESTION_NOT_FOUND": ErrorKind(-32004, 404, _E.NOT_FOUND, False, "No such question.", "`hivectl inbox` shows what waits."),
+    "CHAT_NOT_FOUND": ErrorKind(-32004, 404, _E.NOT_FOUND, False, "No such thread, or no such message in it.", "`hivectl chat` shows the threads."),
     "POLICY_NOT_FOUND": ErrorKind(-32004, 404, _E.NOT_FOUND, False, "No such policy.", "`hivectl policy list` shows the policies."),
     "MESSAGE_NOT_FOUND": ErrorKind(-32004, 404, _E.NOT_FOUND, False, "No such message in the log.", "`hivectl tail` shows what the log holds."),
     "STREAM_NOT_FOUND": ErrorKind(-32004, 404, _E.NOT_FOUND, False, "No such stream.", "Streams are project:<id>, system, inbox and *."),

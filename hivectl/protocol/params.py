@@ -75,6 +75,9 @@ class Defaults(OptionsParams):
     budget_usd_per_day: Annotated[float, Field(ge=0, le=1e9, strict=False)] | None = None
     budget_tokens_per_day: Annotated[int, Field(ge=0, le=10**15)] | None = None
     budget_minutes_per_day: Annotated[float, Field(ge=0, le=1e9, strict=False)] | None = None
+    ask_human: bool | None = None
+    question_timeout_s: Annotated[float, Field(ge=0, le=24 * 86400, strict=False)] | None = None
+    question_on_timeout: Literal["wait", "default", "deny"] | None = None
 
 
 class ProjectCreate(Params):
@@ -337,6 +340,108 @@ class ApprovalDecide(Params):
     message: Annotated[str, StringConstraints(max_length=10_000)] = ""
     interrupt: bool = False
     remember: bool = False
+
+
+class QuestionList(Params):
+    """Filter and page. `claude` false leaves out Claude's own AskUserQuestion, which are approvals too."""
+
+    state: Literal["pending", "answered", "expired", "withdrawn", "all"] = "pending"
+    project: Ref | None = None
+    execution: Ref | None = None
+    claude: bool = True
+    limit: Annotated[int, Field(ge=1, le=MAX_PAGE)] = 200
+    cursor: Ref | None = None
+
+
+class QuestionRef(Params):
+    """A question's id: `q_…`, or `a_…` for one that Claude asks itself."""
+
+    id: Ref
+
+
+class QuestionWait(Params):
+    """`timeout_s` None waits without limit."""
+
+    id: Ref
+    timeout_s: Annotated[float, Field(ge=0, strict=False)] | None = None
+
+
+Words = Annotated[str, StringConstraints(max_length=10_000)]
+
+
+class QuestionAnswer(Params):
+    """Choices by number (from 1) or by their text, own words, or both. `answers` answers several questions
+    (question → choice or words). `decline`: there will be no answer; `text` then says why. `version` is the
+    one you looked at; without it the answer counts for the question as it is."""
+
+    id: Ref
+    version: int | None = None
+    text: Words = ""
+    choices: Annotated[list[int | Words], Field(max_length=100)] | None = None
+    answers: dict[str, Words] | None = None
+    decline: bool = False
+
+
+class QuestionAsk(Params):
+    """`execution` and `project` say what it is about; a caller inside an execution asks for that one.
+    `timeout_s` and `on_timeout` replace the project's; 0 waits for ever."""
+
+    text: Annotated[str, StringConstraints(min_length=1, max_length=10_000)]
+    choices: Annotated[
+        list[Annotated[str, StringConstraints(min_length=1, max_length=500)]], Field(max_length=20)
+    ] = Field(default_factory=list)
+    multi: bool = False
+    context: Annotated[str, StringConstraints(max_length=20_000)] = ""
+    execution: Ref | None = None
+    project: Ref | None = None
+    timeout_s: Annotated[float, Field(ge=0, le=24 * 86400, strict=False)] | None = None
+    on_timeout: Literal["wait", "default", "deny"] | None = None
+
+
+class ChatList(Params):
+    """Filter and page. `waiting`: only threads with a question that waits."""
+
+    project: Ref | None = None
+    execution: Ref | None = None
+    waiting: bool = False
+    limit: Annotated[int, Field(ge=1, le=MAX_PAGE)] = 50
+    cursor: Ref | None = None
+
+
+class ChatMessages(Params):
+    """A thread by its id, or by its execution's. `before` and `after` are ids of messages."""
+
+    thread: Ref
+    before: Ref | None = None
+    after: Ref | None = None
+    order: Literal["asc", "desc"] = "asc"
+    limit: Annotated[int, Field(ge=1, le=MAX_PAGE)] = 200
+
+
+class ChatSend(Params):
+    """`thread` is the id of a thread or of an execution; without it a new one begins, with `title` and
+    `project`. `parent` is the message this one replies to."""
+
+    thread: Ref | None = None
+    text: Annotated[str, StringConstraints(min_length=1, max_length=20_000)]
+    parent: Ref | None = None
+    project: Ref | None = None
+    title: Annotated[str, StringConstraints(max_length=200)] = ""
+
+    @model_validator(mode="after")
+    def _place(self) -> ChatSend:
+        if self.thread is None and self.parent is not None:
+            raise ValueError("a reply needs its thread")
+        if self.thread is not None and (self.project is not None or self.title):
+            raise ValueError("project and title are for a new thread")
+        return self
+
+
+class ChatRead(Params):
+    """Read up to `message`, or all."""
+
+    thread: Ref
+    message: Ref | None = None
 
 
 class PolicyAdd(Params):

@@ -369,6 +369,130 @@ class ApprovalPage(TypedDict):
     next_cursor: str | None
 
 
+class AskedChoice(TypedDict):
+    """One answer to choose."""
+
+    label: str
+    description: str
+
+
+class Asked(TypedDict):
+    """One of the questions that are asked together."""
+
+    question: str
+    header: str
+    choices: list[AskedChoice]
+    multi: bool
+
+
+class Question(TypedDict):
+    """What somebody asks a person: `ask_human`, a worker, or Claude itself (`source`)."""
+
+    id: str
+    version: int
+    state: str
+    """pending, answered, expired or withdrawn."""
+    kind: str
+    """question."""
+    source: str
+    """ask_human, worker or ask_user_question."""
+    asker: str
+    execution: str | None
+    project: str | None
+    project_name: str | None
+    session: str | None
+    thread: str | None
+    message_id: str | None
+    """Its message in the thread."""
+    text: str
+    choices: list[str]
+    multi: bool
+    context: str
+    questions: list[Asked]
+    """All that is asked, in one shape for every source; one, but for Claude's own."""
+    answer: str | None
+    answers: dict[str, str] | None
+    """The same by question."""
+    declined: bool
+    answered_by: str | None
+    reason: str
+    """What the asker hears where nobody answered."""
+    on_timeout: str
+    expires_at: str | None
+    created_at: str
+    answered_at: str | None
+    waited_ms: int
+    """How long it waits, or waited."""
+
+
+class QuestionPage(TypedDict):
+    """Questions, oldest first."""
+
+    items: list[Question]
+    next_cursor: str | None
+
+
+class ChatMessage(TypedDict):
+    """One message of a thread."""
+
+    id: str
+    thread: str
+    author: str
+    role: str
+    """worker, human or system."""
+    type: str
+    """request, response or status."""
+    parent: str | None
+    question: str | None
+    """The question it asks, answers or tells of."""
+    text: str
+    created_at: str
+
+
+class ChatMessagePage(TypedDict):
+    """Messages in the order asked for. `next` goes into `after` (asc) or `before` (desc); None at the end."""
+
+    thread: str
+    items: list[ChatMessage]
+    next: str | None
+
+
+class Chat(TypedDict):
+    """A thread. `unread`: messages of others that you have not read."""
+
+    thread: str
+    title: str
+    owner: str
+    project: str | None
+    project_name: str | None
+    execution: str | None
+    execution_state: str | None
+    task: str | None
+    messages: int
+    unread: int
+    waiting_for: list[str]
+    """Questions that wait for an answer here."""
+    waiting_since: str | None
+    waiting_ms: int
+    created_at: str
+    last_activity_at: str
+    idle_ms: int
+
+
+class ChatPage(TypedDict):
+    """Threads, newest activity first."""
+
+    items: list[Chat]
+    next_cursor: str | None
+
+
+class ChatSent(TypedDict):
+    """The message, and the question it answered."""
+
+    message: ChatMessage
+    answered: str | None
+
+
 class Policy(TypedDict):
     """A rule that answers for you."""
 

@@ -29,6 +29,7 @@ from hivectl.services.sessions import begins_fresh, expiry_warnings
 from hivectl.services.views import Around, execution_view
 from hivectl.store import projects as project_table
 from hivectl.store import rows, usage, work
+from hivectl.store.pending import WAITED_FOR
 
 HOUR_US = 3_600_000_000
 PROMPT_TEXT_MAX = 2000
@@ -281,10 +282,10 @@ class Executions:
         position = self._h.publisher.position(stream)
         execution = await self._h.engine.find(ref)
         row = await self._h.db.one(
-            "SELECT p.name AS name, o.prompt AS prompt, o.priority AS priority, (SELECT group_concat(a.id) FROM approvals a"
-            f" WHERE a.execution = ? AND a.state = 'pending') AS waiting, {_HELD} AS held, {usage.OPEN_SQL} AS open FROM orders o"
+            f"SELECT p.name AS name, o.prompt AS prompt, o.priority AS priority, (SELECT group_concat(id) FROM"
+            f" ({WAITED_FOR.format('e.id')})) AS waiting, {_HELD} AS held, {usage.OPEN_SQL} AS open FROM orders o"
             " JOIN projects p ON p.id = o.project JOIN executions e ON e.id = ? WHERE o.id = ?",
-            execution.id, self._h.clock.now_us(), execution.id, execution.order_id,
+            self._h.clock.now_us(), execution.id, execution.order_id,
         )  # fmt: skip
         if row is None:
             raise HiveError(
@@ -329,7 +330,7 @@ class Executions:
         positions = self._h.publisher.positions()
         found = await self._h.db.all(
             f"SELECT {rows.columns(Execution, 'e')}, p.name AS name, substr(o.prompt, 1, 200) AS prompt, o.priority AS priority,"
-            " (SELECT group_concat(a.id) FROM approvals a WHERE a.execution = e.id AND a.state = 'pending') AS waiting,"
+            f" (SELECT group_concat(id) FROM ({WAITED_FOR.format('e.id')})) AS waiting,"
             f" {_HELD} AS held, {usage.OPEN_SQL} AS open FROM executions e JOIN orders o ON o.id = e.order_id JOIN projects p ON p.id = e.project"
             f" WHERE {' AND '.join(where)} ORDER BY e.id DESC LIMIT ?",
             self._h.clock.now_us(), *args, p.limit,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 from hivectl.kit.ids import make_id
@@ -78,7 +79,14 @@ class People:
             return decided
 
         decided = await self._h.engine.decide(change)
-        return await self.get(caller, type(p).model_construct(id=decided.id))
+        return await self.get(caller, SimpleNamespace(id=decided.id))
+
+    async def decide_as(self, caller: Caller, id_: str, **given: Any) -> None:
+        """Decide on behalf of another method, by the rules of this one."""
+        wanted = {
+            "id": id_, "input": None, "answers": None, "message": "", "interrupt": False, "remember": False, **given,
+        }  # fmt: skip
+        await self.decide(caller, SimpleNamespace(**wanted))
 
     async def policies(self, caller: Caller, p: Any) -> dict[str, Any]:
         """All rules."""

@@ -21,6 +21,18 @@ from hivectl.model.work import (
 )
 from hivectl.store import rows
 from hivectl.store.database import Tx
+from hivectl.store.pending import pending_of
+
+__all__ = [
+    "E_COLUMNS",
+    "LIVE_SQL",
+    "O_COLUMNS",
+    "find",
+    "find_order",
+    "move",
+    "move_order",
+    "pending_of",
+]
 
 E_COLUMNS = rows.columns(Execution)
 O_COLUMNS = rows.columns(Order)
@@ -78,12 +90,6 @@ def move(tx: Tx, execution: Execution, to: ExecutionState, **changes: Any) -> No
 
 
 _TOLD = ("process", "pid", "session", "worker")
-
-
-def pending_of(tx: Tx, execution: str) -> list[str]:
-    """Ids of what an execution waits for: whatever a person must still answer."""
-    found = tx.all("SELECT id FROM approvals WHERE execution = ? AND state = 'pending'", execution)
-    return [row["id"] for row in found]
 
 
 def move_order(

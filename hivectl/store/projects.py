@@ -154,6 +154,8 @@ def delete(tx: Tx, ref: str, *, actor: str, request: str) -> Project:
     tx.emit(project.stream, "project.deleted", data, actor=actor, request=request)
     tx.emit(SYSTEM_STREAM, "project.deleted", data, actor=actor, request=request)
     tx.run("DELETE FROM approvals WHERE project = ?", project.id)
+    tx.run("DELETE FROM questions WHERE project = ?", project.id)
+    tx.run("DELETE FROM chats WHERE project = ?", project.id)
     tx.run("DELETE FROM projects WHERE id = ?", project.id)
     return project
 

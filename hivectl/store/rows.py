@@ -10,6 +10,14 @@ import msgspec
 
 from hivectl.model.approval import Approval, ApprovalState
 from hivectl.model.project import Project, ProjectState
+from hivectl.model.question import (
+    ChatMessage,
+    MessageType,
+    OnTimeout,
+    Question,
+    QuestionState,
+    Role,
+)
 from hivectl.model.session import Session, SessionState
 from hivectl.model.work import Execution, ExecutionState, Hold, Order, OrderState
 from hivectl.model.worker import Worker, WorkerKind
@@ -30,6 +38,7 @@ _JSON = frozenset(
         "structured",
         "match",
         "pools",
+        "choices",
     }
 )
 _BOOL = frozenset(
@@ -42,6 +51,7 @@ _BOOL = frozenset(
         "is_draining",
         "cost_is_estimate",
         "is_idempotent",
+        "multi",
     }
 )
 _ENUMS: dict[tuple[type, str], Any] = {
@@ -52,6 +62,10 @@ _ENUMS: dict[tuple[type, str], Any] = {
     (Worker, "kind"): WorkerKind,
     (Approval, "state"): ApprovalState,
     (Session, "state"): SessionState,
+    (Question, "state"): QuestionState,
+    (Question, "on_timeout"): OnTimeout,
+    (ChatMessage, "role"): Role,
+    (ChatMessage, "type"): MessageType,
 }
 
 

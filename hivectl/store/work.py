@@ -26,6 +26,7 @@ from hivectl.store import attempts, lanes, projects, rows, usage, workers
 from hivectl.store.attempts import Rules
 from hivectl.store.database import Tx
 from hivectl.store.moves import E_COLUMNS, LIVE_SQL, find, find_order, move, pending_of
+from hivectl.store.pending import withdraw_all
 
 __all__ = ["LIVE_SQL", "Rules", "find", "find_order", "move", "pending_of"]
 
@@ -327,8 +328,7 @@ def end(
     usage.close(tx, execution)
     since = execution.waiting_since_us
     waited = execution.waited_us + (max(0, tx.now_us - since) if since else 0)
-    for pending in pending_of(tx, id_):
-        expire_approval(tx, pending)
+    withdraw_all(tx, id_)
     move(
         tx, execution, outcome.state,
         cause=outcome.cause, message=outcome.message, exit_code=outcome.exit_code, signal=outcome.signal,
@@ -356,13 +356,6 @@ def end(
         projects.reset_session(tx, ended.project, actor="system", request="")
     projects.announce_state(tx, ended.project)
     return ended
-
-
-def expire_approval(tx: Tx, id_: str) -> None:
-    """Nobody needs to answer any more: Claude withdrew it, or its execution ended."""
-    from hivectl.store import people  # noqa: PLC0415  people and work tell of each other
-
-    people.withdraw(tx, id_)
 
 
 def live(tx: Tx) -> list[Execution]:

@@ -6,20 +6,24 @@ from typing import Any
 from hivectl.protocol.methods import METHODS
 from hivectl.server.app import SOCKET_METHODS
 from hivectl.server.builtin import BINDINGS
+from hivectl.services.chats import Chats
 from hivectl.services.executions import Executions
 from hivectl.services.messages import Messages
 from hivectl.services.people import People
 from hivectl.services.projects import Projects
+from hivectl.services.questions import Questions
 from hivectl.services.queue import Queue
 from hivectl.services.sessions import Sessions
 from hivectl.services.system import System
 from hivectl.services.usage import Usage
 
 SERVICES: tuple[type[Any], ...] = (
+    Chats,
     Executions,
     Messages,
     People,
     Projects,
+    Questions,
     Queue,
     Sessions,
     System,

@@ -74,9 +74,11 @@ def test_hooks_get_no_opinion_and_unknown_requests_an_error() -> None:
 
 
 def test_mcp_requests_get_an_rpc_error_and_notifications_an_acknowledgement() -> None:
-    sent = response(claude_frames.mcp("m", {"jsonrpc": "2.0", "id": 0, "method": "initialize"}))
+    sent = response(
+        claude_frames.no_server("m", {"jsonrpc": "2.0", "id": 0, "method": "initialize"})
+    )
     rpc = sent["response"]["mcp_response"]
     assert (rpc["id"], rpc["error"]["code"]) == (0, -32601)
     for message in ({"method": "notifications/initialized"}, "no object", None):
-        sent = response(claude_frames.mcp("m", message))
+        sent = response(claude_frames.no_server("m", message))
         assert sent["response"]["mcp_response"] == {"jsonrpc": "2.0", "result": {}}

@@ -38,6 +38,7 @@ SPEC = RunSpec(
     options=FULL,
     trusted=False,
     slash_commands=False,
+    ask_human=True,
     env={},
 )
 

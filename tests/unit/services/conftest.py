@@ -8,11 +8,13 @@ from hivectl import config
 from hivectl.kit.clock import SystemClock
 from hivectl.model.access import Caller, Scope
 from hivectl.protocol.methods import METHODS, params_model
+from hivectl.services.chats import Chats
 from hivectl.services.executions import Executions
 from hivectl.services.house import House
 from hivectl.services.messages import Messages
 from hivectl.services.people import People
 from hivectl.services.projects import Projects
+from hivectl.services.questions import Questions
 from hivectl.services.sessions import Sessions
 from hivectl.testing.processes import FakeMachine
 from tests.unit.engine.test_runner import Farm, plain
@@ -38,19 +40,23 @@ class Desk:
             engine=farm.engine,
         )  # fmt: skip
         projects = Projects(house)
+        people = People(house, projects)
+        questions = Questions(house, projects, people)
         self.bindings = {}
         for service in (
             projects,
             Executions(house, projects),
             Sessions(house, projects),
-            People(house, projects),
+            people,
+            questions,
+            Chats(house, projects, questions),
             Messages(house, projects),
         ):
             self.bindings |= service.bindings()
 
-    async def call(self, method, **given):
+    async def call(self, method, *, caller=CALLER, **given):
         checked = params_model(METHODS[method]).model_validate(given)
-        return await self.bindings[method](CALLER, checked)
+        return await self.bindings[method](caller, checked)
 
     async def pages(self, method, **given):
         """All pages of a list, each."""
