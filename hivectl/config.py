@@ -93,6 +93,9 @@ SETTINGS: tuple[Setting, ...] = (
     S("queue.max_resumptions", "int", 5, "How often one work order is taken up again by itself after usage limits.", least=0, most=1000, reloads=True),
     S("queue.limit_wait_s", "duration", 3600.0, "How long an account is parked when Claude does not say when its limit ends.", least=1, reloads=True),
     S("worker.slots", "int", 0, "Local workers; 0 = the number of processors, at most 4, or `execution.max_live` where that is set.", least=0, most=256, reloads=True),
+    S("worktree.root", "str", "", "Directory that worktrees lie in, private to you; empty = `hivectl/worktrees` in your data directory, or `worktrees` under HIVECTL_HOME."),
+    S("worktree.max_per_project", "int", 20, "Most worktrees of a project that were neither accepted nor discarded.", least=1, most=1000, reloads=True),
+    S("worktree.diff_bytes", "size", MIB, "Most bytes of a patch that `execution diff` shows.", least=1024, most=4 * MIB, reloads=True),
     S("approval.default", "choice", "ask", "What happens when no rule matches.", choices=("ask", "deny", "allow")),
     S("budget.project_usd_per_day", "float", 0.0, "Most US dollars a project may use a day; 0 = no limit. Projects can set it for themselves.", least=0, reloads=True),
     S("budget.project_tokens_per_day", "int", 0, "Most tokens, of all kinds, a project may use a day; 0 = no limit.", least=0, reloads=True),
@@ -155,6 +158,8 @@ class Places:
     runtime: Path
     is_private: bool
     """One directory by HIVECTL_HOME: then the TCP port is a free one."""
+    data: Path
+    """What Claude works on, which is no state of hivectl's."""
 
     @property
     def socket(self) -> Path:
@@ -180,6 +185,12 @@ class Places:
     def runs(self) -> Path:
         """Process directories."""
         return self.state / "runs"
+
+    @property
+    def worktrees(self) -> Path:
+        """Working trees of executions, where `worktree.root` names no other place: not below the state,
+        which Claude may not read."""
+        return self.data / "worktrees"
 
     @property
     def daemon_log(self) -> Path:
@@ -245,13 +256,15 @@ def find_places(env: Mapping[str, str]) -> Places:
     if root := env.get("HIVECTL_HOME"):
         base = Path(root).expanduser().absolute()
         file = Path(env.get("HIVECTL_CONFIG") or base / "config.toml").absolute()
-        return Places(base / "state", file, _reachable(base / "run", env, home), is_private=True)
+        runtime_dir = _reachable(base / "run", env, home)
+        return Places(base / "state", file, runtime_dir, is_private=True, data=base)
     state = Path(env.get("XDG_STATE_HOME") or home / ".local/state") / "hivectl"
     config = Path(env.get("XDG_CONFIG_HOME") or home / ".config") / "hivectl"
     runtime = env.get("XDG_RUNTIME_DIR")
     where = Path(runtime) / "hivectl" if runtime and Path(runtime).is_dir() else state / "run"
     file = Path(env.get("HIVECTL_CONFIG") or config / "config.toml").absolute()
-    return Places(state, file, where, is_private=False)
+    data = Path(env.get("XDG_DATA_HOME") or home / ".local/share") / "hivectl"
+    return Places(state, file, where, is_private=False, data=data)
 
 
 def _reachable(runtime: Path, env: Mapping[str, str], home: Path) -> Path:
@@ -503,6 +516,15 @@ def default_roots(settings: Settings) -> list[Path]:
         return [Path(item).expanduser().resolve() for item in configured]
     home = Path(settings.environment.get("HOME") or Path.home())
     return [home.resolve(), Path(tempfile.gettempdir()).resolve()]
+
+
+def worktree_root(settings: Settings) -> Path:
+    """Where worktrees lie, links followed; it need not exist yet."""
+    configured = settings.text("worktree.root")
+    home = settings.environment.get("HOME") or str(Path.home())
+    if configured == "~" or configured.startswith("~/"):
+        configured = home + configured[1:]
+    return (Path(configured) if configured else settings.places.worktrees).absolute().resolve()
 
 
 def is_macos() -> bool:

@@ -183,6 +183,7 @@ class Calls:
         not_before: str | Unset | None = UNSET,
         retries: int | Unset | None = UNSET,
         on_usage_limit: Literal["park", "resume", "fail"] | Unset | None = UNSET,
+        worktree: bool | Unset = UNSET,
         idempotency_key: str | Unset | None = UNSET,
     ) -> results.Accepted:
         """Accept a prompt; answers as soon as it is durable, never waits for the end."""
@@ -199,6 +200,7 @@ class Calls:
             not_before=not_before,
             retries=retries,
             on_usage_limit=on_usage_limit,
+            worktree=worktree,
             idempotency_key=idempotency_key,
         )
         answer = await self.request("execute", sent)
@@ -238,6 +240,53 @@ class Calls:
         sent = given(execution=execution, timeout_s=timeout_s, or_waiting=or_waiting)
         answer = await self.request("execution.wait", sent)
         return cast("results.Execution", answer)
+
+    async def execution_diff(
+        self,
+        execution: str,
+        *,
+        max_bytes: int | Unset | None = UNSET,
+    ) -> results.Diff:
+        """What an execution changed in its worktree."""
+        sent = given(execution=execution, max_bytes=max_bytes)
+        answer = await self.request("execution.diff", sent)
+        return cast("results.Diff", answer)
+
+    async def execution_accept(
+        self,
+        execution: str,
+        *,
+        mode: Literal["merge", "ff", "squash"] | Unset = UNSET,
+        message: str | Unset | None = UNSET,
+    ) -> results.TakenOver:
+        """Take the changes of a worktree over into the project's branch, and remove it."""
+        sent = given(execution=execution, mode=mode, message=message)
+        answer = await self.request("execution.accept", sent)
+        return cast("results.TakenOver", answer)
+
+    async def execution_discard(
+        self,
+        execution: str,
+        *,
+        force: bool | Unset = UNSET,
+    ) -> results.Worktree:
+        """Remove a worktree with its branch."""
+        sent = given(execution=execution, force=force)
+        answer = await self.request("execution.discard", sent)
+        return cast("results.Worktree", answer)
+
+    async def worktree_list(
+        self,
+        *,
+        project: str | Unset | None = UNSET,
+        all: bool | Unset = UNSET,
+        limit: int | Unset = UNSET,
+        cursor: str | Unset | None = UNSET,
+    ) -> results.WorktreePage:
+        """Worktrees, oldest first; by default those that are there."""
+        sent = given(project=project, all=all, limit=limit, cursor=cursor)
+        answer = await self.request("worktree.list", sent)
+        return cast("results.WorktreePage", answer)
 
     async def kill(
         self,

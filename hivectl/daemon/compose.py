@@ -9,7 +9,7 @@ import socket
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
-from hivectl import __version__
+from hivectl import __version__, config
 from hivectl.agents.claude import ClaudeAgent
 from hivectl.agents.claude_argv import secret_paths
 from hivectl.config import Places, Settings
@@ -41,6 +41,7 @@ from hivectl.services.queue import Queue
 from hivectl.services.sessions import Sessions
 from hivectl.services.system import System
 from hivectl.services.usage import Usage
+from hivectl.services.worktrees import Worktrees
 from hivectl.store import usage, work
 from hivectl.store.database import Database, DatabaseDamaged, Tx, set_aside
 
@@ -200,7 +201,11 @@ class Daemon:
         home = Path(settings.environment.get("HOME") or Path.home())
         places = settings.places
         config_dir = settings.environment.get("CLAUDE_CONFIG_DIR")
-        others = [places.state, places.runtime, places.config_file.parent]
+        settings_place = places.config_file.parent
+        if config.worktree_root(settings).is_relative_to(settings_place.resolve()):
+            # Under HIVECTL_HOME worktrees lie beside the file; what runs there must be able to read them.
+            settings_place = places.config_file
+        others = [places.state, places.runtime, settings_place]
         claude_home = Path(config_dir) if config_dir else None
         secrets = secret_paths(home, *others, claude_home=claude_home)
         deny = [*secrets, *settings.strings("claude.deny_read")]
@@ -253,6 +258,7 @@ class Daemon:
             people,
             questions,
             Chats(house, projects, questions),
+            Worktrees(house, projects),
             messages,
             Usage(house, projects),
             system,

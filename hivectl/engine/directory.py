@@ -47,6 +47,24 @@ def inspect(directory: Path) -> TrustReport:
     hashed, because Claude itself is often asked to write them. Raises HiveError RESOURCE_LIMIT when the
     machine has no descriptor or memory left: that says nothing about the directory.
     """
+    files, unreadable = _everything(directory)
+    shown = trust.inspect(files, unreadable)
+    hashed = {name: content for name, content in files.items() if name not in INSTRUCTIONS}
+    return replace(shown, hash=trust.digest(hashed, unreadable))
+
+
+def differing(directory: Path, copy: Path) -> list[str]:
+    """What counts for trust in `copy` and is not the same in `directory`, or cannot be read.
+
+    Raises HiveError RESOURCE_LIMIT as `inspect` does."""
+    ours, _ = _everything(directory)
+    theirs, unreadable = _everything(copy)
+    other = {name for name, content in theirs.items() if ours.get(name) != content}
+    return sorted((other - INSTRUCTIONS) | set(unreadable))
+
+
+def _everything(directory: Path) -> tuple[dict[str, bytes], dict[str, str]]:
+    """Content, or the reason why there is none, of all that counts."""
     try:
         files, unreadable = _collect(
             directory, [p for pattern in trust.RELEVANT for p in sorted(directory.glob(pattern))]
@@ -63,11 +81,7 @@ def inspect(directory: Path) -> TrustReport:
             hint="Try again; `hivectl doctor` shows the limits.",
             retry_after_ms=1000,
         ) from exc
-    files |= more
-    unreadable |= unreadable_too
-    shown = trust.inspect(files, unreadable)
-    hashed = {name: content for name, content in files.items() if name not in INSTRUCTIONS}
-    return replace(shown, hash=trust.digest(hashed, unreadable))
+    return files | more, unreadable | unreadable_too
 
 
 def vouch(directory: Path) -> TrustReport:

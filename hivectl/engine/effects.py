@@ -17,6 +17,7 @@ from hivectl.model.approval import Approval, ApprovalState
 from hivectl.model.question import OnTimeout, Patience, Question, QuestionState
 from hivectl.model.usage import NO_BUDGETS, Budgets
 from hivectl.model.work import Execution
+from hivectl.model.worktree import worktree_of
 from hivectl.ports import (
     ErrorSeen,
     LimitSeen,
@@ -34,7 +35,7 @@ from hivectl.ports import (
     UsageSeen,
 )
 from hivectl.store import budgets as budget_table
-from hivectl.store import chats, people, projects, questions, usage, work
+from hivectl.store import chats, people, projects, questions, usage, work, worktrees
 from hivectl.store.database import Tx
 
 FOR_EVER = Patience()
@@ -112,6 +113,7 @@ def _apply(tx: Tx, applied: Applied, item: Seen, *, default: str) -> None:
             projects.see_session(
                 tx, execution.project, item.session,
                 model=model, version=item.version, execution=id_, resumed=execution.resume,
+                is_beside=worktree_of(execution.lane) is not None,
             )  # fmt: skip
         case PermissionAsked():
             _ask(tx, applied, item, default=default)
@@ -242,7 +244,8 @@ def _answer_by_rule(
         )
         for row in people.policies(tx)
     ]
-    place = policy.Place(project.id, project.path, os.path.realpath)
+    where = worktrees.directory_of(tx, execution, project.path)
+    place = policy.Place(project.id, where, os.path.realpath)
     verdict = policy.decide(rules, item.tool, item.input, is_question=item.is_question, place=place)
     action: str = verdict.action
     by = f"policy:{verdict.policy_id}"

@@ -17,11 +17,13 @@ from functools import partial
 from typing import Any
 
 from hivectl.engine import capacity
+from hivectl.engine.accepting import Accepting
 from hivectl.engine.budgets import BudgetClock
 from hivectl.engine.keeping import KeepAlive
 from hivectl.engine.questions import Questions
 from hivectl.engine.runner import RETRYABLE, Runner, World
 from hivectl.engine.warm import Parking
+from hivectl.engine.worktrees import Worktrees
 from hivectl.kit import failpoint
 from hivectl.kit.clock import MICROSECOND
 from hivectl.kit.ids import make_id
@@ -90,6 +92,8 @@ class Engine:
         self.runners: dict[str, Runner] = {}
         self.keep_alive = KeepAlive(world)
         self.parking = Parking(world)
+        self.worktrees = Worktrees(world.db, world.settings)
+        self.accepting = Accepting(self.worktrees)
         self._wake = asyncio.Event()
         self.is_draining = False
         self._had_descriptors = True
@@ -117,6 +121,7 @@ class Engine:
             self.world.db, self.world.settings, stop=self._stop_live, wake=self.wake
         )
         _ = self.world.nursery.start(budgets.run(), name="budgets")
+        _ = self.world.nursery.start(self.accepting.mend(), name="worktrees")
         _ = self.world.nursery.start(self.keep_alive.alarm.run(), name="keep-alive")
         _ = self.world.nursery.start(self.questions.expire_loop(), name="question time-outs")
         self.wake()

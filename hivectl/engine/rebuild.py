@@ -24,7 +24,8 @@ from hivectl.kit.ids import make_uuid
 from hivectl.model.project import Trust
 from hivectl.model.work import EXECUTION_ENDS, LIVE_STATES, ExecutionState, Hold
 from hivectl.model.worker import LOCAL_POOL
-from hivectl.store import lanes, rows, usage, work
+from hivectl.model.worktree import worktree_of
+from hivectl.store import lanes, rows, usage, work, worktrees
 from hivectl.store.database import Database, Tx
 from hivectl.store.usage import Told
 
@@ -56,6 +57,8 @@ class _Story:
     sessions: dict[str, dict[str, Any]] = field(default_factory=dict)
     session_of: dict[str, str] = field(default_factory=dict)
     approvals: dict[str, dict[str, Any]] = field(default_factory=dict)
+    worktrees: dict[str, tuple[dict[str, Any], str, str]] = field(default_factory=dict)
+    """Its last event, with the execution and the actor of the first."""
     orders: dict[str, dict[str, Any]] = field(default_factory=dict)
     """The last that was told of each work order."""
     follows: list[tuple[str, list[tuple[str, int]]]] = field(default_factory=list)
@@ -148,7 +151,7 @@ _TELLING = frozenset(
     {
         "project.created", "project.updated", "project.deleted", "project.trust_changed", "execution.created", "execution.state",
         "execution.ended", "message", "session.started", "session.ended", "session.reset", "usage.updated", "approval.requested",
-        "approval.decided", "approval.expired", "work_order.state",
+        "approval.decided", "approval.expired", "work_order.state", "worktree.state",
     }
 )  # fmt: skip
 
@@ -175,6 +178,10 @@ def _tell(story: _Story, record: Record, data: dict[str, Any]) -> None:
             story.orders[data["work_order"]] = data
         case "session.started" | "session.ended" | "session.reset":
             _tell_session(story, record, data)
+        case "worktree.state":
+            first = (data, execution, record.actor or "system")
+            _, begun_by, actor = story.worktrees.get(data["worktree"], first)
+            story.worktrees[data["worktree"]] = (data, begun_by, actor)
         case _:
             story.approvals[data["id"]] = data
 
@@ -189,7 +196,8 @@ def _tell_session(story: _Story, record: Record, data: dict[str, Any]) -> None:
                 "ts": record.ts,
             }
             story.session_of[execution] = data["session"]
-            story.project["session"] = data["session"]
+            if worktree_of(story.created.get(execution, {}).get("lane", "")) is None:
+                story.project["session"] = data["session"]
         case "session.ended":
             if session := story.sessions.get(data["session"]):
                 session["ended_us"], session["end_reason"] = record.ts, data["reason"]
@@ -225,6 +233,8 @@ def _restore(tx: Tx, story: _Story, rebuilt: Rebuilt) -> None:
             id_, p["id"], "ended" if "ended_us" in session else "idle", session["model"], session["execution"], session["ts"],
             session["ts"], session["ts"], session.get("ended_us"), session.get("end_reason"),
         )  # fmt: skip
+    for told, execution, actor in story.worktrees.values():
+        worktrees.restore(tx, p["id"], told, execution=execution, actor=actor)
     for id_, created in story.created.items():
         _restore_execution(tx, story, id_, created, rebuilt)
     _restore_needs(tx, story)
@@ -268,7 +278,8 @@ def _restore_execution(
     rank = created["ts"] - work.BOOST_US.get(created.get("priority", "normal"), 0)
     options = rows.dump(created.get("options", {}))
     pool = created.get("pool") or LOCAL_POOL
-    lane = lanes.lane_of(project, pool)
+    # Without it a prompt for a worktree would run in the project's own directory.
+    lane = created.get("lane") or lanes.lane_of(project, pool)
     lanes.ensure(tx, lane, project, pool=pool, account="")
     # Attempts come in their order: the newest says what the order is now, and keeps its first place.
     tx.run(

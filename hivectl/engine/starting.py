@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from hivectl.engine import directory
+from hivectl.engine import beside, directory
 from hivectl.engine import live as patience
 from hivectl.engine.live import STORAGE_RETRY_S, UNREACHABLE, Live, World
 from hivectl.engine.warm import signature_of
@@ -61,6 +61,7 @@ async def prepare(live: Live) -> Plan:
         live.execution = replace(live.execution, session=make_uuid())
     if live.execution.session is None:
         trusted = await check(live, project)
+        await beside.enter(live, project, is_trusted=trusted)
         session, resume, fork_from = _choose_session(order, _kept(live.world, current))
         live.execution = await live.commit(
             lambda tx: work.prepare(
@@ -72,7 +73,8 @@ async def prepare(live: Live) -> Plan:
                 trusted=trusted,
             )
         )
-    spec = _spec(live, order, project)
+    where = await beside.directory(live, project)
+    spec = _spec(live, order, project, where)
     return Plan(
         spec,
         bool(project.defaults.get("keep_descendants")),
@@ -85,8 +87,10 @@ def _is_warm(world: World, spec: RunSpec, project: Project) -> bool:
     """Whether it was asked for, and nothing is limited that counts over all prompts of a process."""
     settings, wanted = world.settings(), project.defaults.get("warm")
     is_wanted = settings.flag("session.warm") if wanted is None else bool(wanted)
+    # A worktree may be gone before the conversation's next prompt.
+    is_beside = spec.cwd != Path(project.path)
     is_watched = _no_output_s(world, spec) is not None or spec.options.max_budget_usd is not None
-    return is_wanted and not is_watched
+    return is_wanted and not is_watched and not is_beside
 
 
 def _no_output_s(world: World, spec: RunSpec) -> float | None:
@@ -120,6 +124,7 @@ async def check_again(live: Live, spec: RunSpec) -> None:
         raise HiveError(
             "TRUST_CHANGED", "The project's trust changed before the execution started."
         )
+    await beside.enter(live, project, is_trusted=spec.trusted)
 
 
 async def check(live: Live, project: Project) -> bool:
@@ -152,7 +157,7 @@ async def _break_trust(live: Live, project: Project) -> None:
         )
 
 
-def _spec(live: Live, order: Order, project: Project) -> RunSpec:
+def _spec(live: Live, order: Order, project: Project, where: str) -> RunSpec:
     settings, execution = live.world.settings(), live.execution
     assert execution.session is not None
     slash = project.defaults.get("slash_commands")
@@ -161,7 +166,7 @@ def _spec(live: Live, order: Order, project: Project) -> RunSpec:
         execution=live.id,
         prompt=order.prompt,
         prompt_uuid=order.prompt_uuid,
-        cwd=Path(project.path),
+        cwd=Path(where),
         session=execution.session,
         resume=execution.resume,
         fork_from=execution.fork_from,

@@ -29,6 +29,13 @@ NAMES: dict[str, str] = {
     "log_compress_before_rename": "between compressing a segment and giving it its name",
     "exit_seen": "after the end of a process was seen, before it is stored",
     "end_after_commit": "after the end of an execution was stored, before its events are in the log",
+    "worktree_before_add": "after it was stored what a worktree is made from, before git makes it",
+    "worktree_after_add": "after git made a worktree, before it is stored as ready",
+    "accept_committed": "after the changes of a worktree were committed onto its branch, before that is stored",
+    "accept_before_merge": "after it was stored what is merged, before the project's branch moves",
+    "accept_merged": "after the project's branch has moved, before that is stored",
+    "worktree_before_remove": "before the directory of an accepted or discarded worktree is removed",
+    "worktree_removed": "after directory and branch are gone, before that is stored",
     "store_commit": "before any commit of the database",
 }
 

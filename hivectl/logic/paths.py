@@ -45,6 +45,8 @@ class Surroundings:
     """Where projects may be; empty = nowhere."""
     state_dirs: tuple[str, ...] = ()
     """hivectl's own directories."""
+    worktrees: str = ""
+    """Where worktrees of executions lie: none of them is a project. Empty = nowhere."""
     claude_dirs: tuple[str, ...] = ()
     """Claude's, besides `~/.claude`."""
     projects: Mapping[str, str] = field(default_factory=dict)
@@ -107,6 +109,7 @@ def _hint_to_allow(real: str, roots: tuple[str, ...]) -> str:
 def _check_protected(real: str, around: Surroundings) -> None:
     places = [
         *(("hivectl_state", "hivectl's own state", path) for path in around.state_dirs),
+        *([("worktrees", "worktrees of executions", around.worktrees)] if around.worktrees else []),
         *(("claude_state", "Claude's own state", path) for path in around.claude_dirs),
         ("claude_state", "Claude's own state", f"{around.home}/.claude"),
         ("ssh", "your SSH keys", f"{around.home}/.ssh"),

@@ -34,6 +34,7 @@ EVENTS: dict[str, EventKind] = {
     "queue.changed": EventKind("Somebody paused, resumed, moved, released or cleared, slots were scaled, or a usage limit parked an account.", "action, project, work_order, account, until, slots, ...", _QUEUE),
     "worker.state": EventKind("A worker came, went, or changed what it does.", "worker, name, status, is_draining, execution", _QUEUE),
     "usage_limit.cleared": EventKind("The work of an account may go on.", "account", _QUEUE),
+    "worktree.state": EventKind("A worktree is wanted, was made, is being taken over or is gone.", "worktree, state, from, work_order, path, branch, base, tip, merged, problem"),
     "message": EventKind("One line of Claude's output, or the prompt; word for word under `raw`.", "kind, direction, text, raw | raw_b64 | blob, size"),
     "stderr": EventKind("A line Claude wrote to standard error.", "text"),
     "session.started": EventKind("Claude named its session.", "session, model, version, resumed"),

@@ -148,7 +148,9 @@ class ProjectDelete(Params):
 
 class Execute(Params):
     """One prompt. `session`: current, new, or an id. `after`: work orders (or executions of them) that must be
-    completed first; `after_any`: that must have ended, however. `not_before`: a time, or `10m` from now. `retries`, `on_usage_limit`: the settings' when left out."""
+    completed first; `after_any`: that must have ended, however. `not_before`: a time, or `10m` from now. `retries`, `on_usage_limit`: the settings' when left out.
+    With `worktree` it runs in a git worktree and branch of its own, beside whatever else the project executes,
+    in a new conversation or a copy of the one named."""
 
     project: Ref
     prompt: Annotated[str, StringConstraints(min_length=1)]
@@ -162,6 +164,7 @@ class Execute(Params):
     not_before: Ref | None = None
     retries: Annotated[int, Field(ge=0, le=100)] | None = None
     on_usage_limit: Literal["park", "resume", "fail"] | None = None
+    worktree: bool = False
     idempotency_key: Ref | None = None
 
 
@@ -187,6 +190,38 @@ class ExecutionWait(Params):
     execution: Ref
     timeout_s: Annotated[float, Field(ge=0, strict=False)] | None = None
     or_waiting: bool = False
+
+
+class ExecutionDiff(Params):
+    """`max_bytes` of the patch; at most and by default `worktree.diff_bytes`."""
+
+    execution: Ref
+    max_bytes: Annotated[int, Field(ge=0)] | None = None
+
+
+class ExecutionAccept(Params):
+    """`merge` fast-forwards where that is possible, `ff` refuses what cannot be, `squash` makes one commit.
+    `message` is for the commits that are made; by default it is made of the prompt."""
+
+    execution: Ref
+    mode: Literal["merge", "ff", "squash"] = "merge"
+    message: Annotated[str, StringConstraints(min_length=1, max_length=10_000)] | None = None
+
+
+class ExecutionDiscard(Params):
+    """`force` also where uncommitted changes or commits would be lost."""
+
+    execution: Ref
+    force: bool = False
+
+
+class WorktreeList(Params):
+    """Filter and page. `all` also shows those that were accepted or discarded."""
+
+    project: Ref | None = None
+    all: bool = False
+    limit: Annotated[int, Field(ge=1, le=MAX_PAGE)] = 200
+    cursor: Ref | None = None
 
 
 class Kill(Params):

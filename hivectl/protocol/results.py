@@ -151,9 +151,10 @@ class TrustReport(TypedDict):
 
 
 class Deleted(TypedDict):
-    """What is gone."""
+    """What is gone. `kept`: worktrees of a deleted project that hold work and stay on the disk."""
 
     id: str
+    kept: NotRequired[list[str]]
 
 
 class Presence(TypedDict):
@@ -192,6 +193,8 @@ class Execution(TypedDict):
     message: str
     attempt: int
     lane: str
+    worktree: str | None
+    """The worktree it runs in; None in the project's own directory."""
     place: int | None
     prompt: str
     """The first 200 characters."""
@@ -226,6 +229,64 @@ class Execution(TypedDict):
     seq: int
     worker: str | None
     """Who carries or carried it."""
+
+
+class Worktree(TypedDict):
+    """A git worktree and branch that a work order runs in."""
+
+    worktree: str
+    project: str
+    project_name: str
+    execution: str
+    work_order: str
+    state: str
+    """creating, ready, accepting, discarding, broken, accepted or discarded."""
+    path: str
+    branch: str
+    base: str | None
+    """The commit it was made from."""
+    merged: str | None
+    problem: str
+    """Why it is broken, or what the last accept was refused for."""
+    actor: str
+    created_at: str
+    changed_at: str
+
+
+class WorktreePage(TypedDict):
+    """Worktrees, oldest first."""
+
+    items: list[Worktree]
+    next_cursor: str | None
+
+
+class Diff(TypedDict):
+    """Everything a worktree has that the commit it was made from has not."""
+
+    execution: str
+    worktree: Worktree
+    files: list[dict[str, Any]]
+    """path, from, status, added, deleted of the first 1000."""
+    files_total: int
+    added: int
+    deleted: int
+    uncommitted: int
+    """How many files are not committed yet; an accept commits them."""
+    ignored: list[str]
+    """What git ignores there: no part of the changes, and gone with the worktree."""
+    patch: str
+    truncated: bool
+    limit_bytes: int
+
+
+class TakenOver(TypedDict):
+    """The changes are in the project's branch."""
+
+    execution: str
+    worktree: Worktree
+    branch: str
+    commit: str
+    warnings: list[str]
 
 
 class ExecutionPage(TypedDict):

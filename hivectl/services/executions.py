@@ -23,6 +23,7 @@ from hivectl.model.errors import HiveError
 from hivectl.model.project import Project
 from hivectl.model.work import Execution
 from hivectl.ports import StopMode
+from hivectl.services import beside
 from hivectl.services.house import Handler, House, page_cursor, parse_later_us
 from hivectl.services.projects import OPTION_NAMES, Projects
 from hivectl.services.sessions import begins_fresh, expiry_warnings
@@ -77,9 +78,14 @@ class Executions:
             )  # fmt: skip
         self._check_prompt(p.prompt, project)
         session = await self._check_session(p.session, project)
+        if p.worktree and session == "current":
+            session = "new"  # the project's conversation does not change hands between directories
         _check_rights(caller, p.options, project)
         options = self._merge(p.options, project)
         await self._check_directory(project)
+        worktree = None
+        if p.worktree:
+            worktree = await beside.wanted(self._h, project, self._projects.surroundings({}))
         wish = work.Wish(
             order=make_id("o"),
             execution=make_id("x"),
@@ -88,7 +94,8 @@ class Executions:
             prompt_uuid=make_uuid(),
             message={},
             session=session,
-            fork=p.fork,
+            fork=p.fork or (p.worktree and session != "new"),
+            worktree=worktree,
             options=options,
             priority=p.priority or project.defaults.get("priority") or "normal",
             actor=caller.actor,
@@ -379,6 +386,8 @@ def _digest(project: Project, p: Any) -> str:
     """What makes two requests the same: what was asked for, not the project's defaults of the day."""
     options = p.options.model_dump(exclude_none=True)
     body = [project.id, p.prompt, p.session, p.fork, options, p.priority]
+    if p.worktree:
+        body.append("worktree")
     placed = [p.after, p.after_any, p.not_before, p.retries, p.on_usage_limit]
     if (
         any(placed) or p.retries == 0

@@ -22,6 +22,7 @@ from hivectl.model.errors import HiveError
 from hivectl.model.project import Project, ProjectState
 from hivectl.model.work import Options
 from hivectl.ports import StopMode
+from hivectl.services import beside
 from hivectl.services.house import Handler, House, page_cursor
 from hivectl.services.views import project_view, trust_view
 from hivectl.store import projects as table
@@ -170,6 +171,7 @@ class Projects:
                 os.path.realpath(place)
                 for place in (places.state, places.runtime, places.config_file.parent)
             ),
+            worktrees=str(config.worktree_root(settings)),
             claude_dirs=(os.path.realpath(claude),) if claude else (),
             projects=others,
         )
@@ -316,6 +318,9 @@ class Projects:
             await self._h.engine.kill(
                 ids, mode=StopMode.TERMINATE, by=caller.actor, note="The project was deleted."
             )
+        kept = await beside.let_go(
+            self._h, project, force=p.force, purge=p.purge, actor=caller.actor
+        )
         await self._h.db.write(
             lambda tx: table.delete(tx, project.id, actor=caller.actor, request=caller.request)
         )
@@ -323,7 +328,7 @@ class Projects:
             self._h.publisher.forget(project.stream)
             await self._h.db.write(lambda tx: table.purge(tx, project.stream))
             await asyncio.to_thread(self._h.journal.remove, project.stream)
-        return {"id": project.id}
+        return {"id": project.id, "kept": kept}
 
     async def new_session(self, caller: Caller, p: Any) -> dict[str, Any]:
         """The next execution starts a fresh conversation."""

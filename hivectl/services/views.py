@@ -10,6 +10,7 @@ from hivectl.logic.trust import TrustReport
 from hivectl.model.approval import Approval
 from hivectl.model.project import Project
 from hivectl.model.work import EXECUTION_ENDS, Execution, Usage
+from hivectl.model.worktree import Worktree, worktree_of
 
 
 def time_or_none(us: int | None) -> str | None:
@@ -86,6 +87,7 @@ def execution_view(execution: Execution, around: Around) -> dict[str, Any]:
         "message": execution.message or around.held or "",
         "attempt": execution.attempt,
         "lane": execution.lane,
+        "worktree": worktree_of(execution.lane),
         "place": around.place,
         "prompt": around.prompt[:200],
         "session": execution.session,
@@ -145,4 +147,24 @@ def approval_view(approval: Approval, *, project_name: str, session: str | None)
         "answers": approval.answers,
         "created_at": format_us(approval.created_us),
         "decided_at": time_or_none(approval.decided_us),
+    }
+
+
+def worktree_view(worktree: Worktree, *, project_name: str) -> dict[str, Any]:
+    """A worktree."""
+    return {
+        "worktree": worktree.id,
+        "project": worktree.project,
+        "project_name": project_name,
+        "execution": worktree.execution,
+        "work_order": worktree.order_id,
+        "state": worktree.state,
+        "path": worktree.path,
+        "branch": worktree.branch,
+        "base": worktree.base,
+        "merged": worktree.merged,
+        "problem": worktree.problem,
+        "actor": worktree.actor,
+        "created_at": format_us(worktree.created_us),
+        "changed_at": format_us(worktree.changed_us),
     }

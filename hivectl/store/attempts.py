@@ -131,7 +131,7 @@ def put_back(
     )  # fmt: skip
     lanes.refresh_head(tx, order.lane)
     data = {
-        "work_order": order.id, "state": ExecutionState.PENDING, "attempt": attempt, "priority": order.priority,
+        "work_order": order.id, "lane": order.lane, "state": ExecutionState.PENDING, "attempt": attempt, "priority": order.priority,
         "prompt": order.prompt[:200], "prompt_bytes": len(order.prompt.encode()), "session": session, "fork": fork,
         "options": order.options, "follows": ended.id, "retry_at": at,
     }  # fmt: skip

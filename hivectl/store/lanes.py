@@ -7,6 +7,7 @@ bit sets it here, in the same transaction.
 from __future__ import annotations
 
 from hivectl.model.worker import LOCAL_POOL
+from hivectl.model.worktree import lane_of as worktree_lane
 from hivectl.store.database import Tx
 from hivectl.store.moves import LIVE_SQL
 
@@ -16,8 +17,11 @@ PARKED = 2
 """The account's usage limit is reached."""
 
 
-def lane_of(project: str, pool: str) -> str:
-    """The lane of a project's orders for a pool: what others carry does not wait for our own runs."""
+def lane_of(project: str, pool: str, worktree: str | None = None) -> str:
+    """The lane of a project's orders for a pool: what others carry does not wait for our own runs, nor what
+    runs in a worktree for what runs beside it."""
+    if worktree is not None:
+        return worktree_lane(project, worktree)
     return project if pool == LOCAL_POOL else f"{project}@{pool}"
 
 

@@ -19,7 +19,7 @@ from hivectl.model.work import (
     Order,
     OrderState,
 )
-from hivectl.store import rows
+from hivectl.store import rows, worktrees
 from hivectl.store.database import Tx
 from hivectl.store.pending import pending_of
 
@@ -117,6 +117,8 @@ def move_order(
     )  # fmt: skip
     if count != 1:
         raise HiveError("INVALID_STATE", f"Work order {order.id} is no longer {order.state}.")
+    if to in ORDER_ENDS:
+        worktrees.order_ended(tx, order)
     data = {"work_order": order.id, "state": to, "from": order.state, "attempt": order.attempt}
     stream = f"project:{order.project}"
     tx.emit(stream, "work_order.state", data | (told or {}), execution=execution, actor=actor)

@@ -203,8 +203,10 @@ def see_session(
     version: str,
     execution: str,
     resumed: bool,
+    is_beside: bool = False,
 ) -> None:
-    """Claude named its conversation: it is the project's current one now."""
+    """Claude named its conversation: it is the project's current one now, unless it runs in a worktree
+    beside the project's directory (`is_beside`)."""
     known = tx.one("SELECT 1 FROM sessions WHERE id = ?", session)
     if known is None:
         tx.run(
@@ -220,7 +222,8 @@ def see_session(
             model, execution, tx.now_us, tx.now_us, session,
         )  # fmt: skip
     sessions.settle(tx, execution, session)
-    tx.run("UPDATE projects SET session = ? WHERE id = ?", session, project)
+    if not is_beside:
+        tx.run("UPDATE projects SET session = ? WHERE id = ?", session, project)
     data = {"session": session, "model": model, "version": version, "resumed": resumed}
     tx.emit(f"project:{project}", "session.started", data, execution=execution, session=session)
 

@@ -21,6 +21,7 @@ from hivectl.model.question import (
 from hivectl.model.session import Session, SessionState
 from hivectl.model.work import Execution, ExecutionState, Hold, Order, OrderState
 from hivectl.model.worker import Worker, WorkerKind
+from hivectl.model.worktree import AcceptStep, Worktree, WorktreeState
 
 N = TypeVar("N")
 
@@ -66,6 +67,8 @@ _ENUMS: dict[tuple[type, str], Any] = {
     (Question, "on_timeout"): OnTimeout,
     (ChatMessage, "role"): Role,
     (ChatMessage, "type"): MessageType,
+    (Worktree, "state"): WorktreeState,
+    (Worktree, "step"): lambda step: None if step is None else AcceptStep(step),
 }
 
 

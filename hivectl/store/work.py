@@ -22,7 +22,7 @@ from hivectl.model.work import (
     Outcome,
 )
 from hivectl.model.worker import LOCAL_POOL
-from hivectl.store import attempts, lanes, projects, rows, usage, workers
+from hivectl.store import attempts, lanes, projects, rows, usage, workers, worktrees
 from hivectl.store.attempts import Rules
 from hivectl.store.database import Tx
 from hivectl.store.moves import E_COLUMNS, LIVE_SQL, find, find_order, move, pending_of
@@ -66,6 +66,8 @@ class Wish:
     retries: int = 0
     on_usage_limit: str | None = None
     is_idempotent: bool = False
+    worktree: worktrees.Wanted | None = None
+    """Run beside the project's directory, in a lane of its own."""
 
 
 def enqueue(tx: Tx, wish: Wish) -> tuple[Execution, bool]:
@@ -76,7 +78,7 @@ def enqueue(tx: Tx, wish: Wish) -> tuple[Execution, bool]:
     if earlier := replayed(tx, wish.actor, wish.key, wish.hash, age_us=wish.key_age_us):
         return earlier, True
     project = projects.find(tx, wish.project.id)  # it may have been deleted since it was looked up
-    lane = lanes.lane_of(project.id, wish.pool)
+    lane = lanes.lane_of(project.id, wish.pool, wish.worktree.id if wish.worktree else None)
     lanes.ensure(tx, lane, project.id, pool=wish.pool, account=wish.account)
     if wish.refuse_if_busy:
         _refuse_if_busy(tx, project, lane)
@@ -86,6 +88,10 @@ def enqueue(tx: Tx, wish: Wish) -> tuple[Execution, bool]:
         raise HiveError(
             "QUEUE_FULL", f"{waiting[0]} work orders wait.", details={"limit": "queue.max_orders"}
         )
+    if wish.worktree is not None:
+        worktrees.open_(
+            tx, wish.worktree, project=project.id, order=wish.order, execution=wish.execution, actor=wish.actor
+        )  # fmt: skip
     _insert_order(tx, wish, lane)
     if wish.key is not None:
         tx.run(
@@ -97,6 +103,7 @@ def enqueue(tx: Tx, wish: Wish) -> tuple[Execution, bool]:
     tx.run("UPDATE projects SET activity_us = ? WHERE id = ?", tx.now_us, project.id)
     data = {
         "work_order": wish.order,
+        "lane": lane,
         "state": ExecutionState.PENDING,
         "attempt": 1,
         "priority": wish.priority,

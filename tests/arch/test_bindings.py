@@ -16,6 +16,7 @@ from hivectl.services.queue import Queue
 from hivectl.services.sessions import Sessions
 from hivectl.services.system import System
 from hivectl.services.usage import Usage
+from hivectl.services.worktrees import Worktrees
 
 SERVICES: tuple[type[Any], ...] = (
     Chats,
@@ -28,6 +29,7 @@ SERVICES: tuple[type[Any], ...] = (
     Sessions,
     System,
     Usage,
+    Worktrees,
 )
 
 

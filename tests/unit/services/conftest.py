@@ -16,6 +16,7 @@ from hivectl.services.people import People
 from hivectl.services.projects import Projects
 from hivectl.services.questions import Questions
 from hivectl.services.sessions import Sessions
+from hivectl.services.worktrees import Worktrees
 from hivectl.testing.processes import FakeMachine
 from tests.unit.engine.test_runner import Farm, plain
 
@@ -50,6 +51,7 @@ class Desk:
             people,
             questions,
             Chats(house, projects, questions),
+            Worktrees(house, projects),
             Messages(house, projects),
         ):
             self.bindings |= service.bindings()
