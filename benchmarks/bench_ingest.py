@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +35,11 @@ from hivectl.journal.writer import Journal, JournalLimits
 from hivectl.kit import files
 from hivectl.kit.aio import Nursery
 from hivectl.kit.clock import SystemClock
-from hivectl.model.work import Execution, ExecutionState, Options
+from hivectl.model.project import Project, ProjectState
+from hivectl.model.work import Execution, Options
 from hivectl.ports import Exit, RunSpec, StopReason
+from hivectl.store import projects, queue, work, workers
+from hivectl.store.database import Database, Tx
 
 ROOT = Path(__file__).resolve().parents[1]
 SDK_READER = Path(__file__).with_name("sdk_reader.py")
@@ -105,8 +108,8 @@ class Spool:
         await asyncio.sleep(0)
 
 
-def world(root: Path, journal: Journal, publisher: Publisher, bus: Bus) -> World:
-    """What a Runner needs where nothing happens but messages: no store, no processes."""
+def world(root: Path, db: Database, journal: Journal, publisher: Publisher, bus: Bus) -> World:
+    """What a Runner needs where nothing happens but messages: no processes."""
     settings = config.load(env={"HIVECTL_HOME": str(root), "HOME": str(root)})
     shared: dict[str, Any] = {
         "settings": lambda: settings,
@@ -117,7 +120,26 @@ def world(root: Path, journal: Journal, publisher: Publisher, bus: Bus) -> World
         "nursery": Nursery(lambda name, error: figures.say(f"{name}: {error!r}")),
         "deny_read": (),
     }
-    return World(**shared, db=None, host=None, agent=None)  # type: ignore[arg-type]
+    return World(**shared, db=db, host=None, agent=None)  # type: ignore[arg-type]
+
+
+def _running(tx: Tx, root: Path) -> Execution:
+    """A project with one execution that runs: figures of its messages are stored."""
+    project = Project(
+        id="p_1", name="web", path=str(root), dev=1, ino=1, trust_hash=None, trust_broken=False, defaults={}, env={}, version=1,
+        session=None, state=ProjectState.IDLE, error=None, executions=0, input_tokens=0, output_tokens=0, cost_usd=0.0,
+        created_us=tx.now_us, activity_us=tx.now_us,
+    )  # fmt: skip
+    projects.insert(tx, project, limit=1, actor="user:bench", request="")
+    wish = work.Wish(
+        order="o_1", execution=EXECUTION, project=project, prompt="hi", prompt_uuid="u", message={"kind": "prompt"},
+        session="new", fork=False, options={}, priority="normal", actor="user:bench", request="", key=None, hash="",
+        refuse_if_busy=False, max_orders=1, key_age_us=1,
+    )  # fmt: skip
+    work.enqueue(tx, wish)
+    workers.sync_slots(tx, default=1)
+    queue.claim(tx, queue.Caps(max_live=1), process=PROCESS)
+    return work.started(tx, EXECUTION, pid=1)
 
 
 async def follow(root: Path, output: Output, fd: int, *, is_pipe: bool) -> tuple[float, float]:
@@ -128,10 +150,11 @@ async def follow(root: Path, output: Output, fd: int, *, is_pipe: bool) -> tuple
     )
     bus = Bus(journal, clock)
     publisher = Publisher(journal, bus, Nursery(lambda _name, _error: None))
-    stored: dict[str, Any] = dict.fromkeys(field.name for field in fields(Execution))
-    stored |= {"id": EXECUTION, "process": PROCESS, "project": "p_1", "session": output.session}
-    stored |= {"state": ExecutionState.RUNNING, "options": {}}
-    runner = Runner(world(root, journal, publisher, bus), Execution(**stored), is_adopting=False)
+    db = await Database.open(root / "hive.db", clock)
+    publisher.attach(db)
+    execution = await db.write(lambda tx: _running(tx, root))
+    before = publisher.events
+    runner = Runner(world(root, db, journal, publisher, bus), execution, is_adopting=False)
     # What `Runner._drive` does before it follows. The init was seen before: it would need a store.
     spec = RunSpec(
         execution=EXECUTION,
@@ -150,14 +173,16 @@ async def follow(root: Path, output: Output, fd: int, *, is_pipe: bool) -> tuple
     while is_pipe and rest:
         rest -= len(os.read(fd, rest))
     live, reader = runner._live, runner._reader
-    live.stream = journal.open("project:p_1")
+    live.stream = journal.open(execution.stream)
+    told = live.log.last_seq
     live.handle = Spool(fd, is_pipe=is_pipe)  # type: ignore[assignment]
     live.conversation = conversation
     reader.begin(len(output.init), 0)
     start, cpu = time.perf_counter(), time.process_time()
     await reader.follow()
     took = time.perf_counter() - start, time.process_time() - cpu
-    assert publisher.events == output.events == live.log.last_seq, publisher.events
+    assert publisher.events - before == output.events == live.log.last_seq - told, publisher.events
+    await db.close()
     await journal.close()
     return took
 

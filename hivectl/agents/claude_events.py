@@ -33,6 +33,8 @@ ID_MAX = 200
 """Characters of an id; what is longer is cut."""
 BYTES_OF_TOKEN = 4
 """About so many bytes of JSON make a token: for messages whose own count never comes."""
+BLOCK_BYTES = 20
+"""What a block takes beside what it says."""
 SYNTHETIC = "<synthetic>"
 """The model of messages that Claude Code itself wrote."""
 _RESERVED = frozenset({"prompt", "stderr", "invalid"})
@@ -263,11 +265,16 @@ def stream_usage(event: Event) -> UsageSeen | None:
 
 def _said_bytes(block: Event) -> int:
     """What was written to say this; a signature is not."""
-    said = {name: value for name, value in block.items() if name != "signature"}
-    try:
-        return len(msgspec.json.encode(said))
-    except (UnicodeEncodeError, RecursionError):
-        return 0
+    match block.get("type"):
+        case "text" | "thinking" as kind:
+            text = block.get(kind)
+            said = len(text.encode("utf-8", "replace")) if isinstance(text, str) else 0
+        case _:
+            try:
+                said = len(msgspec.json.encode(block))
+            except (UnicodeEncodeError, RecursionError):
+                said = 0
+    return said + BLOCK_BYTES
 
 
 # --- the short text of a line ----------------------------------------------------------------------

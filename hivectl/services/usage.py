@@ -63,7 +63,7 @@ class Usage:
         )  # fmt: skip
         actors = await self._h.db.all(
             "SELECT actor FROM spend WHERE day = ? AND (? IS NULL OR actor = ?) UNION"
-            " SELECT actor FROM usage_messages WHERE (? IS NULL OR actor = ?) LIMIT ?",
+            " SELECT actor FROM usage_open WHERE (? IS NULL OR actor = ?) LIMIT ?",
             today, user, user, user, user, BUDGETS_MAX,
         )  # fmt: skip
         found = await self._h.db.write(

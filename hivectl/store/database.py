@@ -69,6 +69,10 @@ class Tx:
         """Execute and return how many rows changed."""
         return self.conn.execute(sql, args).rowcount
 
+    def run_many(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
+        """Execute once for each row."""
+        self.conn.executemany(sql, rows)
+
     def one(self, sql: str, *args: Any) -> sqlite3.Row | None:
         """The first row, or None."""
         row: sqlite3.Row | None = self.conn.execute(sql, args).fetchone()

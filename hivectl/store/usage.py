@@ -11,6 +11,7 @@ split at midnight.
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
@@ -31,8 +32,6 @@ MARKS_KEPT_US = 7 * 86_400_000_000
 """An execution may run for so long, and is told of its own budget once."""
 
 _FIGURES = "input_tokens, output_tokens, cache_read_tokens, cache_creation_tokens"
-_OUTPUT = "CASE WHEN is_final THEN output_tokens ELSE max(output_tokens, said_tokens) END"
-"""What a message that was cut off stated of its output is what its stream began with: then what it said counts."""
 
 
 class MessageFacts(Protocol):
@@ -74,36 +73,32 @@ def see(
     tx: Tx, execution: Execution, messages: Iterable[MessageFacts], table: Mapping[str, str]
 ) -> None:
     """Keep the figures of messages: the greatest of each, since they are stated again with every block."""
-    changed = set()
+    merged: dict[str, list[Any]] = {}
     for item in messages:
+        row = merged.setdefault(item.message, [item.model, 0, 0, 0, 0, 0, 0])
+        row[0] = row[0] or item.model
+        row[1] = max(row[1], item.input_tokens)
+        row[2] = max(row[2], item.output_tokens)
+        row[3] = max(row[3], item.cache_read_tokens)
+        row[4] = max(row[4], item.cache_creation_tokens)
+        row[5] += item.said_tokens
+        row[6] |= item.is_final
+    tx.run_many(
+        f"INSERT INTO usage_messages(execution, message, model, {_FIGURES}, said_tokens, is_final)"
+        " VALUES (?,?,?,?,?,?,?,?,?) ON CONFLICT(execution, message) DO UPDATE SET"
+        " model = iif(model = '', excluded.model, model),"
+        " input_tokens = max(input_tokens, excluded.input_tokens),"
+        " output_tokens = max(output_tokens, excluded.output_tokens),"
+        " cache_read_tokens = max(cache_read_tokens, excluded.cache_read_tokens),"
+        " cache_creation_tokens = max(cache_creation_tokens, excluded.cache_creation_tokens),"
+        " said_tokens = said_tokens + excluded.said_tokens, is_final = max(is_final, excluded.is_final)",
+        [(execution.id, message, *row) for message, row in merged.items()],
+    )
+    for model in {row[0] for row in merged.values()}:
+        price = prices.price_of(model, learned=learn(tx, model), table=table)
         tx.run(
-            f"INSERT INTO usage_messages(execution, message, project, actor, model, {_FIGURES}, said_tokens, is_final, cost_usd)"
-            " VALUES (?,?,?,?,?,?,?,?,?,?,?,0) ON CONFLICT(execution, message) DO UPDATE SET"
-            " model = iif(model = '', excluded.model, model),"
-            " input_tokens = max(input_tokens, excluded.input_tokens),"
-            " output_tokens = max(output_tokens, excluded.output_tokens),"
-            " cache_read_tokens = max(cache_read_tokens, excluded.cache_read_tokens),"
-            " cache_creation_tokens = max(cache_creation_tokens, excluded.cache_creation_tokens),"
-            " said_tokens = said_tokens + excluded.said_tokens, is_final = max(is_final, excluded.is_final)",
-            execution.id, item.message, execution.project, execution.actor, item.model, item.input_tokens, item.output_tokens,
-            item.cache_read_tokens, item.cache_creation_tokens, item.said_tokens, int(item.is_final),
-        )  # fmt: skip
-        changed.add(item.message)
-    learned: dict[str, float | None] = {}
-    for message in changed:
-        row = tx.one(
-            f"SELECT model, input_tokens, {_OUTPUT} AS output_tokens, cache_read_tokens, cache_creation_tokens, 0.0 AS cost_usd"
-            " FROM usage_messages WHERE execution = ? AND message = ?",
-            execution.id, message,
-        )  # fmt: skip
-        assert row is not None
-        used = _figures(row)
-        if used.model not in learned:
-            learned[used.model] = learn(tx, used.model)
-        price = prices.price_of(used.model, learned=learned[used.model], table=table)
-        tx.run(
-            "UPDATE usage_messages SET cost_usd = ? WHERE execution = ? AND message = ?",
-            price.cost(used), execution.id, message,
+            "INSERT OR REPLACE INTO usage_prices(model, input, output, cache_read, cache_creation) VALUES (?,?,?,?,?)",
+            model, price.input, price.output, price.cache_read, price.cache_creation,
         )  # fmt: skip
 
 
@@ -115,8 +110,9 @@ def learn(tx: Tx, model: str) -> float | None:
         model, LEARN_ROWS,
     )  # fmt: skip
     figures = [_figures(row) for row in found]
-    weight = sum(prices.weigh(used) for used in figures)
-    return sum(used.cost_usd for used in figures) / weight if weight else None
+    each = [used.cost_usd / weight for used in figures if (weight := prices.weigh(used))]
+    # The median: one turn with searches, or above a model's first price step, must not price all others.
+    return statistics.median(each) if each else None
 
 
 def _figures(row: Any) -> Figures:
@@ -312,18 +308,17 @@ def restore(tx: Tx, project: str, told: Iterable[Told]) -> None:
 def open_messages(tx: Tx, execution: str) -> list[Figures]:
     """What the messages of its running turn come to, by model."""
     found = tx.all(
-        "SELECT model, sum(input_tokens) AS input_tokens,"
-        f" sum({_OUTPUT}) AS output_tokens, sum(cache_read_tokens) AS cache_read_tokens,"
-        " sum(cache_creation_tokens) AS cache_creation_tokens, sum(cost_usd) AS cost_usd"
-        " FROM usage_messages WHERE execution = ? GROUP BY model",
+        "SELECT model, sum(input_tokens) AS input_tokens, sum(output) AS output_tokens,"
+        " sum(cache_read_tokens) AS cache_read_tokens, sum(cache_creation_tokens) AS cache_creation_tokens,"
+        " total(cost_usd) AS cost_usd FROM usage_open WHERE execution = ? GROUP BY model",
         execution,
     )
     return [part for part in map(_figures, found) if part.tokens]
 
 
 OPEN_SQL = (
-    f"(SELECT json_array(sum(input_tokens), sum({_OUTPUT}), sum(cache_read_tokens), sum(cache_creation_tokens),"
-    " total(cost_usd)) FROM usage_messages m WHERE m.execution = e.id AND e.ended_us IS NULL)"
+    "(SELECT json_array(sum(input_tokens), sum(output), sum(cache_read_tokens), sum(cache_creation_tokens),"
+    " total(cost_usd)) FROM usage_open m WHERE m.execution = e.id AND e.ended_us IS NULL)"
 )
 """Of an execution `e`: what its running turn has come to, for `with_open`."""
 
@@ -367,8 +362,8 @@ def used(tx: Tx, scope: Scope, key: str, *, day: str | None = None) -> Used:
         key, day, day,
     )  # fmt: skip
     running = tx.one(
-        f"SELECT total(cost_usd) AS usd, coalesce(sum(input_tokens + cache_read_tokens + cache_creation_tokens + {_OUTPUT}), 0)"
-        f" AS tokens FROM usage_messages WHERE {column} = ?",
+        "SELECT total(cost_usd) AS usd, coalesce(sum(input_tokens + cache_read_tokens + cache_creation_tokens + output), 0)"
+        f" AS tokens FROM usage_open WHERE {column} = ?",
         key,
     )  # fmt: skip
     assert booked is not None
@@ -408,8 +403,8 @@ def sums(wanted: Wanted, by: str | None) -> tuple[str, list[Any]]:
     today = str(days.day_of(wanted.now_us))
     both = (
         f"SELECT at_us, day, execution, project, actor, model, {_FIGURES}, cost_usd, active_ms, is_estimate FROM spend"
-        f" WHERE at_us >= ? AND at_us < ? UNION ALL SELECT ?, ?, execution, project, actor, model, input_tokens, {_OUTPUT},"
-        " cache_read_tokens, cache_creation_tokens, cost_usd, 0, 1 FROM usage_messages"
+        f" WHERE at_us >= ? AND at_us < ? UNION ALL SELECT ?, ?, execution, project, actor, model, input_tokens, output,"
+        " cache_read_tokens, cache_creation_tokens, cost_usd, 0, 1 FROM usage_open"
     )
     sql = (
         f"SELECT {key} AS key, {name} AS name, count(DISTINCT s.execution) AS runs,"

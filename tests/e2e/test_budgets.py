@@ -98,7 +98,9 @@ def test_minutes_are_kept_without_a_word_of_claude(make_daemon: Make) -> None:
     assert ended["duration_ms"] < 30_000
 
 
-def test_a_claude_that_was_killed_is_not_free(daemon: Daemon) -> None:
+def test_a_claude_that_was_killed_is_not_free(make_daemon: Make) -> None:
+    daemon = make_daemon().start()  # one that has not learnt the strange prices of other stories
+    daemon.project()
     started = daemon.execute({"steps": [{"text": "word " * 200}, {"hang": "end"}]})
     running = eventually(
         lambda: (found := daemon.get(started))["cost_usd"] > 0 and found, within_s=20

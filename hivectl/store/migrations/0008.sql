@@ -5,8 +5,6 @@
 CREATE TABLE usage_messages (
   execution   TEXT NOT NULL REFERENCES executions(id) ON DELETE CASCADE,
   message     TEXT NOT NULL,                 -- Claude's id of it
-  project     TEXT NOT NULL,
-  actor       TEXT NOT NULL,
   model       TEXT NOT NULL,
   input_tokens          INTEGER NOT NULL,
   output_tokens         INTEGER NOT NULL,    -- as stated: what the stream began with, unless is_final
@@ -14,11 +12,25 @@ CREATE TABLE usage_messages (
   cache_read_tokens     INTEGER NOT NULL,
   cache_creation_tokens INTEGER NOT NULL,
   is_final    INTEGER NOT NULL,
-  cost_usd    REAL NOT NULL,                 -- from tokens and price
   PRIMARY KEY (execution, message)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX usage_messages_project ON usage_messages(project);
-CREATE INDEX usage_messages_actor ON usage_messages(actor);
+
+-- What a token of a model costs where Claude does not say it: US dollars a million.
+CREATE TABLE usage_prices (
+  model          TEXT PRIMARY KEY,
+  input          REAL NOT NULL,
+  output         REAL NOT NULL,
+  cache_read     REAL NOT NULL,
+  cache_creation REAL NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- The messages of running turns with what they cost.
+CREATE VIEW usage_open AS
+SELECT m.execution, e.project, e.actor, m.model, m.input_tokens, m.output, m.cache_read_tokens, m.cache_creation_tokens,
+  (m.input_tokens * p.input + m.output * p.output + m.cache_read_tokens * p.cache_read
+   + m.cache_creation_tokens * p.cache_creation) / 1e6 AS cost_usd
+FROM (SELECT *, CASE WHEN is_final THEN output_tokens ELSE max(output_tokens, said_tokens) END AS output FROM usage_messages) m
+JOIN executions e ON e.id = m.execution LEFT JOIN usage_prices p ON p.model = m.model;
 
 -- Running totals of a process, for versions of Claude that state nothing else: what the next result is
 -- compared with, also by another daemon.

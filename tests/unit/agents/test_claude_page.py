@@ -22,6 +22,7 @@ FULL = Options(
     append_system_prompt="a",
     system_prompt="b",
     max_turns=1,
+    max_budget_usd=0.5,
     effort="low",
     json_schema={"type": "object"},
     add_dirs=("/srv",),

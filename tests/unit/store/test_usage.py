@@ -46,8 +46,8 @@ async def test_a_message_counts_once_however_often_its_figures_come(bench):
     run = await money.start(bench)
     await apply(run, said(output_tokens=1), said(output_tokens=1), said(output_tokens=1))
     await apply(run, said(output_tokens=90, is_final=True))
-    (row,) = await bench.db.all("SELECT * FROM usage_messages")
-    assert (row["input_tokens"], row["output_tokens"]) == (100, 90)
+    (row,) = await bench.db.all("SELECT * FROM usage_open")
+    assert (row["input_tokens"], row["output"]) == (100, 90)
     assert row["cost_usd"] == pytest.approx(100 * 4e-6 + 90 * 20e-6)
 
 
