@@ -134,6 +134,8 @@ def whole(value: Any, default: int | None = None) -> int | None:
 
 def count(value: Any) -> int:
     """A count: never negative, 0 when it is none, within what a database holds."""
+    if type(value) is int and 0 <= value <= 2**53:  # what it nearly always is
+        return value
     return min(max(whole(value, 0) or 0, 0), 2**53)
 
 
@@ -231,13 +233,15 @@ def message_usage(event: Event) -> UsageSeen | None:
     Their `output_tokens` is what the stream began with, so what the block says is measured beside it.
     """
     message = mapping(event.get("message"))
-    tokens, id_ = message.get("usage"), text_of(message.get("id"))[:ID_MAX]
-    if message.get("model") == SYNTHETIC or not id_ or not isinstance(tokens, dict):
+    tokens, model, id_ = message.get("usage"), message.get("model"), text_of(message.get("id"))
+    if not id_ or model == SYNTHETIC or not isinstance(tokens, dict):
         return None
-    said = sum(_said_bytes(block) for block in _blocks(event))
+    said = 0
+    for block in _blocks(event):
+        said += _said_bytes(block)
     return UsageSeen(
-        message=id_,
-        model=text_of(message.get("model"))[:ID_MAX],
+        message=id_[:ID_MAX],
+        model=text_of(model)[:ID_MAX],
         said_tokens=-(-said // BYTES_OF_TOKEN),
         is_final=isinstance(message.get("stop_reason"), str),
         input_tokens=count(tokens.get("input_tokens")),
@@ -265,16 +269,16 @@ def stream_usage(event: Event) -> UsageSeen | None:
 
 def _said_bytes(block: Event) -> int:
     """What was written to say this; a signature is not."""
-    match block.get("type"):
-        case "text" | "thinking" as kind:
-            text = block.get(kind)
-            said = len(text.encode("utf-8", "replace")) if isinstance(text, str) else 0
-        case _:
-            try:
-                said = len(msgspec.json.encode(block))
-            except (UnicodeEncodeError, RecursionError):
-                said = 0
-    return said + BLOCK_BYTES
+    kind = block.get("type")
+    if kind in ("text", "thinking"):
+        text = block.get(kind)
+        if not isinstance(text, str):
+            return 0
+        return BLOCK_BYTES + (len(text) if text.isascii() else len(text.encode("utf-8", "replace")))
+    try:
+        return BLOCK_BYTES + len(msgspec.json.encode(block))
+    except (UnicodeEncodeError, RecursionError):
+        return BLOCK_BYTES
 
 
 # --- the short text of a line ----------------------------------------------------------------------

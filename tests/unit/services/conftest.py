@@ -17,6 +17,7 @@ from hivectl.services.projects import Projects
 from hivectl.services.questions import Questions
 from hivectl.services.sessions import Sessions
 from hivectl.services.worktrees import Worktrees
+from hivectl.services.usage import Usage
 from hivectl.testing.processes import FakeMachine
 from tests.unit.engine.test_runner import Farm, plain
 
@@ -53,6 +54,7 @@ class Desk:
             Chats(house, projects, questions),
             Worktrees(house, projects),
             Messages(house, projects),
+            Usage(house, projects),
         ):
             self.bindings |= service.bindings()
 
