@@ -58,10 +58,13 @@ def signature_of(launch: Launch, info: AgentInfo, *, trust_hash: str | None) -> 
 
 
 def has_done_well(execution: Execution) -> bool:
-    """Claude's verdict is stored, it is a success, and nobody wants the process gone."""
+    """Claude's verdict is stored, it is a success, and nobody wants the process gone; nor has it a budget
+    of its own."""
     verdict = execution.verdict
     if verdict is None or execution.stop_mode is not None:
         return False
+    if execution.options.get("max_budget_usd") is not None:
+        return False  # Claude counts it for its process: the next prompt would find it used
     return verdict["subtype"] == "success" and not verdict["is_error"]
 
 

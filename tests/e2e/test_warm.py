@@ -182,3 +182,22 @@ def test_what_a_warm_process_starts_counts_as_an_execution(warm: Daemon) -> None
     pid = parked_pid(warm, first)
     marked = f"HIVECTL_EXECUTION={first['execution']}".encode()
     assert marked in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+
+
+def test_each_prompt_of_a_warm_process_is_counted_for_itself(warm: Daemon) -> None:
+    runs = [warm.run({"cost_usd": usd, "text": "x"}) for usd in (0.25, 0.5, 0.125)]
+    assert len(warm.mock_starts()) == 1
+    rows = warm.call("usage", by="execution")["items"]
+    assert {row["key"]: row["cost_usd"] for row in rows} == {
+        run["execution"]: run["cost_usd"] for run in runs
+    }
+    for run, usd in zip(runs, (0.25, 0.5, 0.125), strict=True):
+        assert abs(run["cost_usd"] - usd) < 0.01
+        assert not run["cost_is_estimate"]
+
+
+def test_a_budget_of_a_prompt_is_not_shared_with_the_next(warm: Daemon) -> None:
+    dear = {"cost_usd": 0.3, "text": "x"}
+    for _ in range(3):
+        assert warm.run(dear, options={"max_budget_usd": 0.5})["state"] == "completed"
+    assert len(warm.mock_starts()) == 3

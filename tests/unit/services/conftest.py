@@ -16,8 +16,8 @@ from hivectl.services.people import People
 from hivectl.services.projects import Projects
 from hivectl.services.questions import Questions
 from hivectl.services.sessions import Sessions
-from hivectl.services.worktrees import Worktrees
 from hivectl.services.usage import Usage
+from hivectl.services.worktrees import Worktrees
 from hivectl.testing.processes import FakeMachine
 from tests.unit.engine.test_runner import Farm, plain
 
