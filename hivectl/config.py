@@ -97,6 +97,8 @@ SETTINGS: tuple[Setting, ...] = (
     S("worktree.max_per_project", "int", 20, "Most worktrees of a project that were neither accepted nor discarded.", least=1, most=1000, reloads=True),
     S("worktree.diff_bytes", "size", MIB, "Most bytes of a patch that `execution diff` shows.", least=1024, most=4 * MIB, reloads=True),
     S("approval.default", "choice", "ask", "What happens when no rule matches.", choices=("ask", "deny", "allow")),
+    S("approval.timeout_s", "duration", 0.0, "How long a person has to answer a permission request; 0 = it waits for ever. A rule can say so for itself.", least=0, reloads=True),
+    S("approval.on_timeout", "choice", "deny", "What happens then: it is denied, goes on waiting, or what `approval.default` says. Silence never answers a question.", choices=("wait", "deny", "default"), reloads=True),
     S("budget.project_usd_per_day", "float", 0.0, "Most US dollars a project may use a day; 0 = no limit. Projects can set it for themselves.", least=0, reloads=True),
     S("budget.project_tokens_per_day", "int", 0, "Most tokens, of all kinds, a project may use a day; 0 = no limit.", least=0, reloads=True),
     S("budget.project_minutes_per_day", "float", 0.0, "Most minutes a project's executions may run a day; 0 = no limit.", least=0, reloads=True),

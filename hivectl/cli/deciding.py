@@ -43,11 +43,12 @@ async def allow(
         before = json.dumps(found["input"], indent=2, ensure_ascii=False)
         given = await asking.edit_text(hive.settings, before + "\n", suffix=".json")
     if given is not None:
-        decision["input"] = _object(given)
+        decision["input"] = json_object(given)
     return decision
 
 
-def _object(text: str) -> dict[str, Any]:
+def json_object(text: str) -> dict[str, Any]:
+    """An input given as text. Raises HiveError INVALID_PARAMS."""
     try:
         value = json.loads(text)
     except ValueError as exc:

@@ -102,7 +102,25 @@ def decided(approval: Item) -> str:
         return str(approval["state"])
     word = "allowed" if approval["decision"] == "allow" else "denied"
     changed = ", changed" if approval.get("changed_input") else ""
-    return f"{word}{changed} by {approval.get('decided_by') or 'somebody'}"
+    late = ", nobody answered in time" if approval.get("timed_out") else ""
+    heard = "" if approval.get("delivered", True) else ", not heard yet"
+    return f"{word}{changed} by {approval.get('decided_by') or 'somebody'}{late}{heard}"
+
+
+def left(approval: Item, now_s: float) -> str:
+    """How long until an approval decides itself, and how: `deny 5m`; `-` where it waits for somebody."""
+    if not approval.get("expires_at"):
+        return "-"
+    return f"{approval['on_timeout']} {span(max(seconds_of(approval['expires_at']) - now_s, 0))}"
+
+
+def patience(rule: Item) -> str:
+    """What a rule that asks says of the time a person has."""
+    if not rule.get("on_timeout"):
+        return ""
+    if rule["on_timeout"] == "wait":
+        return "for ever"
+    return f"{rule['on_timeout']} after {span(rule['timeout_s'])}"
 
 
 def instead(approval: Item) -> list[str]:
@@ -188,22 +206,26 @@ APPROVALS: Columns = (
     ("APPROVAL", lambda x, _: x["id"]),
     ("PROJECT", lambda x, _: x["project_name"]),
     ("AGE", lambda x, now: ago(x["created_at"], now)),
-    ("KIND", lambda x, _: "plan" if x["tool"] == "ExitPlanMode" else x["kind"]),
+    ("RISK", lambda x, _: x.get("risk")),
+    ("ENDS", left),
     ("TOOL", lambda x, _: x["tool"]),
     ("WHAT", lambda x, _: what(x)),
 )
 APPROVALS_WIDE: Columns = (
-    *APPROVALS[:5],
+    *APPROVALS[:3],
+    ("KIND", lambda x, _: "plan" if x["tool"] == "ExitPlanMode" else x["kind"]),
+    *APPROVALS[3:6],
     ("EXECUTION", lambda x, _: x["execution"]),
     ("STATE", lambda x, _: x["state"]),
     ("DECIDED", lambda x, _: decided(x)),
-    APPROVALS[5],
+    ("WHY THE RISK", lambda x, _: x.get("risk_reason")),
+    APPROVALS[6],
 )
 APPROVALS_ALL: Columns = (
     *APPROVALS[:3],
-    APPROVALS[4],
-    ("DECIDED", lambda x, _: decided(x)),
     APPROVALS[5],
+    ("DECIDED", lambda x, _: decided(x)),
+    APPROVALS[6],
 )
 POLICIES: Columns = (
     ("RULE", lambda x, _: x["id"]),
@@ -211,13 +233,14 @@ POLICIES: Columns = (
     ("TOOL", lambda x, _: x["tool"]),
     ("PROJECT", lambda x, _: x.get("project_name") or x.get("project") or "all"),
     ("MATCH", lambda x, _: " ".join(f"{k}={v}" for k, v in (x.get("match") or {}).items())),
+    ("TIME-OUT", lambda x, _: patience(x)),
     ("NOTE", lambda x, _: x.get("note")),
 )
 POLICIES_WIDE: Columns = (
     ("#", lambda x, _: x["position"]),
-    *POLICIES[:5],
+    *POLICIES[:6],
     ("BY", lambda x, _: x.get("created_by")),
-    POLICIES[5],
+    POLICIES[6],
 )
 
 
@@ -292,6 +315,7 @@ TABLES: dict[str, tuple[Columns, Columns, str]] = {
     "policy": (POLICIES, POLICIES_WIDE, "id"),
     "order": (ORDERS, ORDERS_WIDE, "work_order"),
     "worker": (WORKERS, WORKERS_WIDE, "name"),
+    "policy test": ((), (), "action"),
 }
 """Per noun: the columns of table and wide, and the field `-o name` prints."""
 

@@ -613,9 +613,20 @@ class Calls:
         project: str | Unset | None = UNSET,
         first: bool | Unset = UNSET,
         note: str | Unset = UNSET,
+        timeout_s: float | Unset | None = UNSET,
+        on_timeout: Literal["wait", "deny", "allow"] | Unset | None = UNSET,
     ) -> results.Policy:
         """Add a rule."""
-        sent = given(action=action, tool=tool, match=match, project=project, first=first, note=note)
+        sent = given(
+            action=action,
+            tool=tool,
+            match=match,
+            project=project,
+            first=first,
+            note=note,
+            timeout_s=timeout_s,
+            on_timeout=on_timeout,
+        )
         answer = await self.request("policy.add", sent)
         return cast("results.Policy", answer)
 
@@ -627,6 +638,19 @@ class Calls:
         sent = given(id=id)
         answer = await self.request("policy.remove", sent)
         return cast("results.Deleted", answer)
+
+    async def policy_test(
+        self,
+        tool: str,
+        *,
+        project: str | Unset | None = UNSET,
+        input: dict[str, Any] | Unset = UNSET,
+        is_question: bool | Unset = UNSET,
+    ) -> results.PolicyVerdict:
+        """Which rule would decide a call, and why."""
+        sent = given(project=project, tool=tool, input=input, is_question=is_question)
+        answer = await self.request("policy.test", sent)
+        return cast("results.PolicyVerdict", answer)
 
     async def queue_list(
         self,

@@ -613,9 +613,20 @@ class CallsSync:
         project: str | Unset | None = UNSET,
         first: bool | Unset = UNSET,
         note: str | Unset = UNSET,
+        timeout_s: float | Unset | None = UNSET,
+        on_timeout: Literal["wait", "deny", "allow"] | Unset | None = UNSET,
     ) -> results.Policy:
         """Add a rule."""
-        sent = given(action=action, tool=tool, match=match, project=project, first=first, note=note)
+        sent = given(
+            action=action,
+            tool=tool,
+            match=match,
+            project=project,
+            first=first,
+            note=note,
+            timeout_s=timeout_s,
+            on_timeout=on_timeout,
+        )
         answer = self.request("policy.add", sent)
         return cast("results.Policy", answer)
 
@@ -627,6 +638,19 @@ class CallsSync:
         sent = given(id=id)
         answer = self.request("policy.remove", sent)
         return cast("results.Deleted", answer)
+
+    def policy_test(
+        self,
+        tool: str,
+        *,
+        project: str | Unset | None = UNSET,
+        input: dict[str, Any] | Unset = UNSET,
+        is_question: bool | Unset = UNSET,
+    ) -> results.PolicyVerdict:
+        """Which rule would decide a call, and why."""
+        sent = given(project=project, tool=tool, input=input, is_question=is_question)
+        answer = self.request("policy.test", sent)
+        return cast("results.PolicyVerdict", answer)
 
     def queue_list(
         self,

@@ -6,14 +6,13 @@ carries the offset of its line, and lines up to the stored offset have had their
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from hivectl.kit.ids import make_id
-from hivectl.logic import policy
-from hivectl.model.approval import Approval, ApprovalState
+from hivectl.engine import permission
+from hivectl.logic.expiry import NO_TIMEOUTS, Timeouts
+from hivectl.model.approval import Approval
 from hivectl.model.question import OnTimeout, Patience, Question, QuestionState
 from hivectl.model.usage import NO_BUDGETS, Budgets
 from hivectl.model.work import Execution
@@ -35,11 +34,10 @@ from hivectl.ports import (
     UsageSeen,
 )
 from hivectl.store import budgets as budget_table
-from hivectl.store import chats, people, projects, questions, usage, work, worktrees
+from hivectl.store import chats, people, projects, questions, usage, work
 from hivectl.store.database import Tx
 
 FOR_EVER = Patience()
-DENIED_BY_DEFAULT = "No rule allows this, and approval.default is deny."
 
 
 @dataclass(slots=True)
@@ -63,6 +61,7 @@ def apply_effects(
     default: str,
     budgets: Budgets = NO_BUDGETS,
     patience: Patience = FOR_EVER,
+    timeouts: Timeouts = NO_TIMEOUTS,
 ) -> Applied:
     """Store what follows from `effects`, (offset after the line, fact) in order of the output.
 
@@ -80,7 +79,7 @@ def apply_effects(
         if isinstance(item, QuestionAsked):
             _ask_human(tx, applied, item, patience)
         else:
-            _apply(tx, applied, item, default=default)
+            _apply(tx, applied, item, default=default, timeouts=timeouts)
     usage.see(tx, execution, messages, budgets.prices)
     if effects:
         work.mark_applied(tx, id_, max(end for end, _ in effects))
@@ -103,7 +102,7 @@ def _watch_budgets(tx: Tx, applied: Applied, budgets: Budgets) -> None:
     applied.is_stopped = True
 
 
-def _apply(tx: Tx, applied: Applied, item: Seen, *, default: str) -> None:
+def _apply(tx: Tx, applied: Applied, item: Seen, *, default: str, timeouts: Timeouts) -> None:
     execution = applied.execution
     id_ = execution.id
     match item:
@@ -116,7 +115,7 @@ def _apply(tx: Tx, applied: Applied, item: Seen, *, default: str) -> None:
                 is_beside=worktree_of(execution.lane) is not None,
             )  # fmt: skip
         case PermissionAsked():
-            _ask(tx, applied, item, default=default)
+            _ask(tx, applied, item, default=default, timeouts=timeouts)
         case PermissionWithdrawn() | QuestionWithdrawn():
             _withdraw(tx, id_, item)
         case ResultSeen():
@@ -140,50 +139,12 @@ def _settle(tx: Tx, id_: str, item: ResultSeen) -> None:
     work.store_verdict(tx, id_, asdict(replace(item, usage=turn, models=tuple(parts))))
 
 
-def _ask(tx: Tx, applied: Applied, item: PermissionAsked, *, default: str) -> None:
-    execution = applied.execution
-    answer = _answer_by_rule(tx, execution, item, default)
-    approval = people.request(
-        tx,
-        Approval(
-            id=make_id("a"),
-            execution=execution.id,
-            project=execution.project,
-            request=item.request,
-            kind="question" if item.is_question else "permission",
-            tool=item.tool,
-            input=item.input,
-            description=item.description,
-            suggestions=list(item.suggestions),
-            state=ApprovalState.PENDING,
-            version=1,
-            decision=None,
-            answer=None,
-            message="",
-            decided_by=None,
-            is_delivered=False,
-            created_us=tx.now_us,
-            decided_us=None,
-        ),
-        is_for_people=answer is None,
-    )
-    if approval.state is not ApprovalState.PENDING:
-        return
-    if answer is None:
-        work.wait_for_person(tx, execution.id)
-        return
-    by, said = answer
-    decision = "allow" if said["allow"] else "deny"
-    decided = people.decide(
-        tx,
-        approval.id,
-        version=None,
-        decision=decision,
-        answer=said,
-        message=said.get("message", ""),
-        by=by,
-    )
-    applied.decided.append(decided)
+def _ask(
+    tx: Tx, applied: Applied, item: PermissionAsked, *, default: str, timeouts: Timeouts
+) -> None:
+    decided = permission.ask(tx, applied.execution, item, default=default, timeouts=timeouts)
+    if decided is not None:
+        applied.decided.append(decided)
 
 
 def _ask_human(tx: Tx, applied: Applied, item: QuestionAsked, patience: Patience) -> None:
@@ -228,41 +189,6 @@ def _withdraw(tx: Tx, id_: str, item: PermissionWithdrawn | QuestionWithdrawn) -
         questions.withdraw(tx, question.id)
     if approval is not None or question is not None:
         work.go_on(tx, id_)
-
-
-def _answer_by_rule(
-    tx: Tx, execution: Execution, item: PermissionAsked, default: str
-) -> tuple[str, dict[str, Any]] | None:
-    project = projects.find(tx, execution.project)
-    rules = [
-        policy.Policy(
-            id=row["id"],
-            action=row["action"],
-            tool=row["tool"],
-            match=row["match"],
-            project=row["project"],
-        )
-        for row in people.policies(tx)
-    ]
-    where = worktrees.directory_of(tx, execution, project.path)
-    place = policy.Place(project.id, where, os.path.realpath)
-    verdict = policy.decide(rules, item.tool, item.input, is_question=item.is_question, place=place)
-    action: str = verdict.action
-    by = f"policy:{verdict.policy_id}"
-    if verdict.policy_id is None:
-        action, by = default, "policy:default"
-        if item.is_question and action == "allow":
-            action = "ask"
-    if action == "allow":
-        return by, {"allow": True, "input": item.input}
-    if action == "deny":
-        message = (
-            DENIED_BY_DEFAULT
-            if verdict.policy_id is None
-            else f"Denied by rule {verdict.policy_id}."
-        )
-        return by, {"allow": False, "message": message}
-    return None
 
 
 def _limit(tx: Tx, execution: Execution, item: LimitSeen) -> None:

@@ -19,6 +19,7 @@ from typing import Any
 from hivectl.engine import capacity
 from hivectl.engine.accepting import Accepting
 from hivectl.engine.budgets import BudgetClock
+from hivectl.engine.expiring import Expiring
 from hivectl.engine.keeping import KeepAlive
 from hivectl.engine.questions import Questions
 from hivectl.engine.runner import RETRYABLE, Runner, World
@@ -94,6 +95,7 @@ class Engine:
         self.parking = Parking(world)
         self.worktrees = Worktrees(world.db, world.settings)
         self.accepting = Accepting(self.worktrees)
+        self.expiring = Expiring(world, self.decide)
         self._wake = asyncio.Event()
         self.is_draining = False
         self._had_descriptors = True
@@ -124,6 +126,7 @@ class Engine:
         _ = self.world.nursery.start(self.accepting.mend(), name="worktrees")
         _ = self.world.nursery.start(self.keep_alive.alarm.run(), name="keep-alive")
         _ = self.world.nursery.start(self.questions.expire_loop(), name="question time-outs")
+        _ = self.world.nursery.start(self.expiring.alarm.run(), name="time-outs of approvals")
         self.wake()
         return {"adopted": len(live), "strays": len(strays)}
 
@@ -415,6 +418,7 @@ class Engine:
 
     def _on_event(self, event: OutboxEvent) -> None:
         self.questions.on_event(event)
+        self.expiring.on_event(event)
         if event.type == "execution.ended":
             self.keep_alive.alarm.wake()
         elif event.type == "session.ended" and event.session is not None:

@@ -13,6 +13,7 @@ from hivectl.engine.budgets import budgets_of
 from hivectl.engine.deadline import Deadline
 from hivectl.engine.effects import Applied, apply_effects
 from hivectl.engine.live import Live
+from hivectl.engine.permission import timeouts_of
 from hivectl.engine.publisher import Companion
 from hivectl.engine.questions import patience_of
 from hivectl.engine.warm import has_done_well
@@ -166,10 +167,16 @@ class Reader:
             await self._deadline.set(None)
         settings = self._live.world.settings()
         default, budgets = settings.text("approval.default"), budgets_of(settings)
-        patience = patience_of(settings)
+        patience, timeouts = patience_of(settings), timeouts_of(settings)
         applied = await self._live.commit(
             lambda tx: apply_effects(
-                tx, self._live.id, effects, default=default, budgets=budgets, patience=patience
+                tx,
+                self._live.id,
+                effects,
+                default=default,
+                budgets=budgets,
+                patience=patience,
+                timeouts=timeouts,
             ),
             Companion(self._live.log.stream, drafts),
         )

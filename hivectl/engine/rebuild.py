@@ -339,12 +339,15 @@ def _restore_needs(tx: Tx, story: _Story) -> None:
 
 
 def _restore_approval(tx: Tx, approval: dict[str, Any]) -> None:
+    expires = approval.get("expires_at")
     tx.run(
         "INSERT INTO approvals(id, execution, project, request, kind, tool, input, description, suggestions, state, version,"
-        " created_us) VALUES (?,?,?,?,?,?,?,?,?,'pending',?,?)",
+        " created_us, rule, expires_us, on_timeout, risk, risk_reason, directory) VALUES (?,?,?,?,?,?,?,?,?,'pending',?,?,?,?,?,?,?,?)",
         approval["id"], approval["execution"], approval["project"], approval["claude_request"], approval["kind"],
         approval["tool"], rows.dump(approval["input"]), approval["description"], rows.dump(approval["suggestions"]),
-        approval["version"], tx.now_us,
+        approval["version"], tx.now_us, approval.get("rule"), parse_time_us(expires) if expires else None,
+        approval.get("on_timeout"), approval.get("risk", "medium"), approval.get("risk_reason", ""),
+        approval.get("directory", ""),
     )  # fmt: skip
 
 
@@ -373,8 +376,8 @@ def _restore_rules(tx: Tx, rules: list[dict[str, Any]]) -> None:
             "SELECT 1 FROM projects WHERE id = ?", rule["project"]
         ):
             tx.run(
-                "INSERT INTO policies(id, position, action, tool, match, project, note, created_by, created_us)"
-                " VALUES (?,?,?,?,?,?,?,?,?)",
+                "INSERT INTO policies(id, position, action, tool, match, project, note, created_by, created_us,"
+                " timeout_s, on_timeout) VALUES (?,?,?,?,?,?,?,?,?,?,?)",
                 rule["id"], rule["position"], rule["action"], rule["tool"], rows.dump(rule["match"]), rule["project"],
-                rule["note"], rule["created_by"], tx.now_us,
+                rule["note"], rule["created_by"], tx.now_us, rule.get("timeout_s"), rule.get("on_timeout"),
             )  # fmt: skip

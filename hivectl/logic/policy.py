@@ -69,6 +69,9 @@ class Policy:
     tool: str
     match: Mapping[str, str] = field(default_factory=dict)
     project: str | None = None
+    timeout_s: float | None = None
+    on_timeout: Literal["wait", "deny", "allow"] | None = None
+    """Of a rule that asks: what happens when nobody answers in time; None: what is configured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,12 +108,13 @@ def decide(
     for policy in policies:
         if policy.project not in {None, place.id} or (is_question and policy.action == "allow"):
             continue
-        if _covers(policy, tool, input_, place):
+        if covers(policy, tool, input_, place):
             return Verdict(policy.action, policy.id)
     return ASK
 
 
-def _covers(policy: Policy, tool: str, input_: Mapping[str, Any], place: Place) -> bool:
+def covers(policy: Policy, tool: str, input_: Mapping[str, Any], place: Place) -> bool:
+    """Whether the rule's tool and fields match the call; whose project and whether it asks is not looked at."""
     is_allow = policy.action == "allow"
     try:
         if not glob.matches(glob.parse(policy.tool), tool):
@@ -356,7 +360,7 @@ def remember(tool: str, input_: Mapping[str, Any], *, project: str | None = None
         match = _every_field(input_)
     is_narrow = bool(match) or tool.startswith("mcp__") or tool == "WebSearch"
     policy = Policy(id="", action="allow", tool=glob.escape(tool), match=match, project=project)
-    if not is_narrow or not _covers(policy, tool, input_, Place(project or "", "/")):
+    if not is_narrow or not covers(policy, tool, input_, Place(project or "", "/")):
         raise invalid([("remember", "cannot be made a rule", "false for this call")])
     validate_policy(policy)
     return policy

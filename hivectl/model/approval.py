@@ -44,6 +44,17 @@ class Approval:
     is_delivered: bool
     created_us: int
     decided_us: int | None
+    rule: str | None = None
+    """The rule that wants a person asked; None where no rule matched."""
+    expires_us: int | None = None
+    """When it decides itself (`on_timeout`: deny or allow); None: it waits until somebody answers."""
+    on_timeout: str | None = None
+    timed_out: bool = False
+    """It was decided because nobody answered in time."""
+    risk: str = "medium"
+    risk_reason: str = ""
+    directory: str = ""
+    """Where Claude works: relative paths of `input` start here."""
 
     @property
     def summary(self) -> str:

@@ -84,6 +84,7 @@ _ROWS = (
     Method("policy.list", Scope.READ, "Empty", "PolicyPage", "The rules that answer for you, in the order they are tried."),
     Method("policy.add", Scope.APPROVE, "PolicyAdd", "Policy", "Add a rule.", changes=True),
     Method("policy.remove", Scope.APPROVE, "PolicyRef", "Deleted", "Remove a rule.", changes=True),
+    Method("policy.test", Scope.READ, "PolicyTest", "PolicyVerdict", "Which rule would decide a call, and why."),
     Method("queue.list", Scope.READ, "QueueList", "OrderPage", "Work orders, by default those that wait, in the order of their turn."),
     Method("queue.stats", Scope.READ, "Empty", "QueueStats", "How long the queue is, what holds it up, and who works."),
     Method("queue.describe", Scope.READ, "OrderRef", "OrderDescription", "One work order, and in words why it does not run."),

@@ -480,7 +480,8 @@ class ChatRead(Params):
 
 
 class PolicyAdd(Params):
-    """`tool` is a name or glob; `match` holds globs for named input fields, all of which must match."""
+    """`tool` is a name or glob; `match` holds globs for named input fields, all of which must match. A rule that
+    asks may say what happens when nobody answers within `timeout_s`; a time alone means deny."""
 
     action: Literal["allow", "deny", "ask"]
     tool: Pattern
@@ -488,6 +489,18 @@ class PolicyAdd(Params):
     project: Ref | None = None
     first: bool = False
     note: Annotated[str, StringConstraints(max_length=500)] = ""
+    timeout_s: float | None = None
+    on_timeout: Literal["wait", "deny", "allow"] | None = None
+
+
+class PolicyTest(Params):
+    """A call as Claude would ask for it, or what an `approval` asks for (with another `input`, if given). Without
+    a project only rules for every project are tried."""
+
+    approval: Ref | None = None
+    project: Ref | None = None
+    tool: Ref | None = None
+    input: dict[str, Any] | None = None
 
 
 class PolicyRef(Params):

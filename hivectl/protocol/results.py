@@ -421,6 +421,21 @@ class Approval(TypedDict):
     """Answers to Claude's questions, by question."""
     created_at: str
     decided_at: str | None
+    directory: str
+    """Where Claude works: relative paths of `input` start here."""
+    rule: str | None
+    """The rule that wants a person asked, or that answered; None where no rule matched."""
+    expires_at: str | None
+    """When it decides itself; None: it waits until somebody answers."""
+    on_timeout: str | None
+    """What happens then: deny or allow."""
+    timed_out: bool
+    """It was decided because nobody answered in time."""
+    delivered: bool
+    """Whether Claude has heard the answer; it hears it when there is a slot for it to go on in."""
+    risk: str
+    """low, medium or high; for people's eyes, it decides nothing."""
+    risk_reason: str
 
 
 class ApprovalPage(TypedDict):
@@ -566,6 +581,45 @@ class Policy(TypedDict):
     position: int
     created_by: str
     created_at: str
+    timeout_s: float | None
+    """Of a rule that asks: how long a person has; None: what is configured, or for ever."""
+    on_timeout: str | None
+    """What happens then: wait, deny or allow; None: what is configured."""
+
+
+class PassedRule(TypedDict):
+    """A rule that was tried and does not match."""
+
+    rule: str
+    why: str
+
+
+class PolicyDraft(TypedDict):
+    """What `remember` would write."""
+
+    tool: str
+    match: dict[str, str]
+
+
+class PolicyVerdict(TypedDict):
+    """What would happen to a call."""
+
+    action: str
+    """allow, deny or ask."""
+    rule: Policy | None
+    """The rule that decides; None: no rule matches, and `approval.default` does."""
+    position: int | None
+    """Its place among the rules, from 1."""
+    reason: str
+    timeout_s: float | None
+    """How long a person would have; None: for ever, or nobody is asked."""
+    on_timeout: str | None
+    passed: list[PassedRule]
+    risk: str
+    risk_reason: str
+    remember: PolicyDraft | None
+    """The allow rule that `remember` would write for such a call."""
+    remember_problem: str
 
 
 class PolicyPage(TypedDict):

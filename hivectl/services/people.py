@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
+from hivectl.engine.permission import policy_of, timeouts_of
 from hivectl.kit.ids import make_id
-from hivectl.logic import policy
+from hivectl.logic import expiry, explaining, policy, risk
 from hivectl.model.access import Caller
 from hivectl.model.approval import Approval, ApprovalState
 from hivectl.model.errors import HiveError
@@ -34,6 +38,7 @@ class People:
             "policy.list": self.policies,
             "policy.add": self.add_policy,
             "policy.remove": self.remove_policy,
+            "policy.test": self.test_policy,
         }
 
     async def list(self, caller: Caller, p: Any) -> dict[str, Any]:
@@ -99,6 +104,7 @@ class People:
     async def add_policy(self, caller: Caller, p: Any) -> dict[str, Any]:
         """Add a rule."""
         project = (await self._projects.find(p.project)).id if p.project else None
+        timeout_s, on_timeout = expiry.settle(p.action, p.timeout_s, p.on_timeout)
         rule = {
             "id": make_id("po"),
             "action": p.action,
@@ -106,6 +112,8 @@ class People:
             "match": dict(p.match),
             "project": project,
             "note": p.note,
+            "timeout_s": timeout_s,
+            "on_timeout": on_timeout,
         }
         policy.validate_policy(
             policy.Policy(
@@ -118,12 +126,86 @@ class People:
             )
         )
 
+    async def test_policy(self, caller: Caller, p: Any) -> dict[str, Any]:
+        """Which rule would decide, and why; what `remember` would write."""
+        call = await self._call_of(p)
+        found = await self._h.db.all(
+            f"SELECT {people.POLICY_COLUMNS} FROM policies ORDER BY position, id"
+        )
+        given = [people.policy_row(row) for row in found]
+        return await asyncio.to_thread(_test, given, call, timeouts_of(self._h.settings()))
+
+    async def _call_of(self, p: Any) -> _Call:
+        if p.approval is not None:
+            asked = await self._h.db.write(lambda tx: people.find(tx, p.approval))
+            place = policy.Place(asked.project, asked.directory or "/", os.path.realpath)
+            given = asked.input if p.input is None else p.input
+            return _Call(asked.tool, given, place, is_question=asked.kind == "question")
+        if p.tool is None:
+            raise _unfit("tool", "name a tool, or an approval")
+        project = await self._projects.find(p.project) if p.project else None
+        place = policy.Place(
+            project.id if project else "", project.path if project else "/", os.path.realpath
+        )
+        return _Call(p.tool, p.input or {}, place, is_question=p.tool in policy.QUESTIONS)
+
     async def remove_policy(self, caller: Caller, p: Any) -> dict[str, Any]:
         """Remove a rule."""
         await self._h.db.write(
             lambda tx: people.remove_policy(tx, p.id, by=caller.actor, request_id=caller.request)
         )
         return {"id": p.id}
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """A call of a tool, as the rules look at it."""
+
+    tool: str
+    input: dict[str, Any]
+    place: policy.Place
+    is_question: bool
+
+
+def _test(rules: list[dict[str, Any]], call: _Call, timeouts: expiry.Timeouts) -> dict[str, Any]:
+    """In a thread: links are followed on the disk, for up to a thousand rules."""
+    told = explaining.explain(
+        [policy_of(rule) for rule in rules], call.tool, call.input, is_question=call.is_question, place=call.place
+    )  # fmt: skip
+    position = len(told.passed) if told.rule is not None else None
+    rule = rules[position] if position is not None else None
+    action = str(rule["action"]) if rule else timeouts.default
+    if rule is None and call.is_question and action == "allow":
+        action = "ask"
+    ends = None
+    if action == "ask":
+        ends = expiry.expiry(
+            told.rule, call.tool, call.input, is_question=call.is_question, place=call.place, timeouts=timeouts
+        )  # fmt: skip
+    danger = risk.assess(call.tool, call.input, place=call.place)
+    return {
+        "action": action,
+        "rule": rule,
+        "position": None if position is None else position + 1,
+        "reason": told.reason if rule else f"{told.reason} approval.default is {timeouts.default}.",
+        "timeout_s": ends.after_s if ends else None,
+        "on_timeout": ends.decision if ends else None,
+        "passed": [{"rule": rule.id, "why": why} for rule, why in told.passed],
+        "risk": danger.level,
+        "risk_reason": danger.reason,
+        **_remembered(call),
+    }
+
+
+def _remembered(call: _Call) -> dict[str, Any]:
+    """What `remember` would write for the call, or why it would not."""
+    if call.is_question:
+        return {"remember": None, "remember_problem": "No rule can answer a question."}
+    try:
+        draft = policy.remember(call.tool, call.input)
+    except HiveError as exc:
+        return {"remember": None, "remember_problem": exc.message}
+    return {"remember": {"tool": draft.tool, "match": dict(draft.match)}, "remember_problem": ""}
 
 
 _APPROVALS = (

@@ -147,6 +147,14 @@ def approval_view(approval: Approval, *, project_name: str, session: str | None)
         "answers": approval.answers,
         "created_at": format_us(approval.created_us),
         "decided_at": time_or_none(approval.decided_us),
+        "directory": approval.directory,
+        "rule": approval.rule,
+        "expires_at": time_or_none(approval.expires_us),
+        "on_timeout": approval.on_timeout,
+        "timed_out": approval.timed_out,
+        "delivered": approval.is_delivered,
+        "risk": approval.risk,
+        "risk_reason": approval.risk_reason,
     }
 
 

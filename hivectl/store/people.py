@@ -62,6 +62,13 @@ def describe(approval: Approval) -> dict[str, Any]:
         "answers": approval.answers,
         "created_at": format_us(approval.created_us),
         "decided_at": format_us(approval.decided_us) if approval.decided_us else None,
+        "rule": approval.rule,
+        "expires_at": format_us(approval.expires_us) if approval.expires_us else None,
+        "on_timeout": approval.on_timeout,
+        "timed_out": approval.timed_out,
+        "risk": approval.risk,
+        "risk_reason": approval.risk_reason,
+        "directory": approval.directory,
     }
 
 
@@ -73,10 +80,11 @@ def request(tx: Tx, approval: Approval, *, is_for_people: bool = True) -> Approv
     if known is not None:
         return known
     tx.run(
-        "INSERT INTO approvals(id, execution, project, request, kind, tool, input, description, suggestions, state, created_us)"
-        " VALUES (?,?,?,?,?,?,?,?,?,?,?)",
+        "INSERT INTO approvals(id, execution, project, request, kind, tool, input, description, suggestions, state, created_us,"
+        " rule, expires_us, on_timeout, risk, risk_reason, directory) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
         approval.id, approval.execution, approval.project, approval.request, approval.kind, approval.tool,
         rows.dump(approval.input), approval.description, rows.dump(approval.suggestions), ApprovalState.PENDING, tx.now_us,
+        approval.rule, approval.expires_us, approval.on_timeout, approval.risk, approval.risk_reason, approval.directory,
     )  # fmt: skip
     stored = find(tx, approval.id)
     if is_for_people:
@@ -95,6 +103,7 @@ def decide(
     message: str,
     by: str,
     request_id: str = "",
+    timed_out: bool = False,
 ) -> Approval:
     """Answer a pending approval. Raises ALREADY_DECIDED (saying who) or VERSION_CONFLICT."""
     approval = find(tx, id_)
@@ -118,9 +127,9 @@ def decide(
             details={"version": approval.version},
         )
     tx.run(
-        "UPDATE approvals SET state = ?, version = version + 1, decision = ?, answer = ?, message = ?, decided_by = ?, decided_us = ?"
-        " WHERE id = ? AND state = ?",
-        ApprovalState.DECIDED, decision, rows.dump(answer), message, by, tx.now_us, id_, ApprovalState.PENDING,
+        "UPDATE approvals SET state = ?, version = version + 1, decision = ?, answer = ?, message = ?, decided_by = ?, decided_us = ?,"
+        " timed_out = ? WHERE id = ? AND state = ?",
+        ApprovalState.DECIDED, decision, rows.dump(answer), message, by, tx.now_us, timed_out, id_, ApprovalState.PENDING,
     )  # fmt: skip
     decided = find(tx, id_)
     stream = f"project:{decided.project}"
@@ -153,6 +162,18 @@ def withdraw(tx: Tx, id_: str) -> Approval:
     return approval
 
 
+NEXT_EXPIRY = "SELECT min(expires_us) AS due_us FROM approvals WHERE state = 'pending' AND expires_us IS NOT NULL"
+
+
+def expired(tx: Tx, *, limit: int) -> list[Approval]:
+    """Pending ones whose time is over, the longest overdue first."""
+    found = tx.all(
+        f"SELECT {COLUMNS} FROM approvals WHERE state = 'pending' AND expires_us <= ? ORDER BY expires_us, id LIMIT ?",
+        tx.now_us, limit,
+    )  # fmt: skip
+    return [rows.read(Approval, row) for row in found]
+
+
 def delivered(tx: Tx, id_: str) -> None:
     """Claude has the answer."""
     tx.run("UPDATE approvals SET is_delivered = 1 WHERE id = ?", id_)
@@ -165,7 +186,7 @@ def undelivered(tx: Tx, execution: str) -> list[Approval]:
 
 # --- policies ------------------------------------------------------------------------------------------
 
-POLICY_COLUMNS = "id, position, action, tool, match, project, note, created_by, created_us"
+POLICY_COLUMNS = "id, position, action, tool, match, project, note, created_by, created_us, timeout_s, on_timeout"
 MAX_POLICIES = 1000
 
 
@@ -189,6 +210,8 @@ def policy_row(row: Any) -> dict[str, Any]:
         "note": row["note"],
         "created_by": row["created_by"],
         "created_at": format_us(row["created_us"]),
+        "timeout_s": row["timeout_s"],
+        "on_timeout": row["on_timeout"],
     }
 
 
@@ -206,9 +229,10 @@ def add_policy(
         )
     position = (edge[0] or 0) - 1 if first else (edge[1] or 0) + 1
     tx.run(
-        "INSERT INTO policies(id, position, action, tool, match, project, note, created_by, created_us) VALUES (?,?,?,?,?,?,?,?,?)",
+        "INSERT INTO policies(id, position, action, tool, match, project, note, created_by, created_us, timeout_s,"
+        " on_timeout) VALUES (?,?,?,?,?,?,?,?,?,?,?)",
         policy["id"], position, policy["action"], policy["tool"], rows.dump(policy["match"]), policy["project"],
-        policy["note"], by, tx.now_us,
+        policy["note"], by, tx.now_us, policy.get("timeout_s"), policy.get("on_timeout"),
     )  # fmt: skip
     row = tx.one(f"SELECT {POLICY_COLUMNS} FROM policies WHERE id = ?", policy["id"])
     added = policy_row(row)

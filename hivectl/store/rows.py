@@ -49,6 +49,7 @@ _BOOL = frozenset(
         "trusted",
         "fork",
         "is_delivered",
+        "timed_out",
         "is_draining",
         "cost_is_estimate",
         "is_idempotent",

@@ -1,4 +1,4 @@
-"""policy list, add and remove: the rules that answer for you."""
+"""policy list, add, remove and test: the rules that answer for you."""
 
 from __future__ import annotations
 
@@ -48,26 +48,24 @@ def add(
     project: Annotated[str | None, typer.Option("-p", "--project", metavar="PROJECT", help="Only in this project.", autocompletion=completing.projects)] = None,
     first: Annotated[bool, typer.Option("--first", help="Try it before all others.")] = False,
     note: Annotated[str, typer.Option("--note", metavar="TEXT", help="Why, for people.")] = "",
+    timeout: Annotated[str | None, typer.Option("--timeout", metavar="DURATION", help="Of a rule that asks: how long a person has, such as 30m.")] = None,
+    on_timeout: Annotated[str | None, typer.Option("--on-timeout", metavar="wait|deny|allow", help="What happens then; default: deny.")] = None,
 ) -> None:  # fmt: skip
     """Add a rule."""
-    from hivectl.model.errors import HiveError
+    from hivectl.cli import choosing
 
     hive: Session = ctx.obj
-    fields: dict[str, str] = {}
-    for item in match or []:
-        name, mark, pattern = item.partition("=")
-        if not mark or not name or not pattern:
-            raise HiveError(
-                "INVALID_PARAMS", f"--match {item!r} is not FIELD=PATTERN.", hint="Such as --match 'command=git diff*'."
-            )  # fmt: skip
-        fields[name] = pattern
     params: dict[str, Any] = {
         "action": action,
         "tool": tool,
-        "match": fields,
+        "match": _fields(match or [], "--match "),
         "first": first,
         "note": note,
     }
+    if timeout is not None:
+        params["timeout_s"] = choosing.duration(timeout, "--timeout")
+    if on_timeout is not None:
+        params["on_timeout"] = on_timeout
     if project:
         params["project"] = project
 
@@ -76,6 +74,61 @@ def add(
 
     rule = hive.run(work)
     hive.print_item("policy", rule, f"added {rule['id']}: {rule['action']} {rule['tool']}")
+
+
+def _fields(given: list[str], option: str = "") -> dict[str, str]:
+    """FIELD=VALUE words by field. Raises HiveError INVALID_PARAMS."""
+    from hivectl.model.errors import HiveError
+
+    fields: dict[str, str] = {}
+    for item in given:
+        name, mark, value = item.partition("=")
+        if not mark or not name or not value:
+            raise HiveError(
+                "INVALID_PARAMS",
+                f"{option}{item!r} is not FIELD={'PATTERN' if option else 'VALUE'}.",
+                hint=f"Such as {option}'command=git diff*'.",
+            )
+        fields[name] = value
+    return fields
+
+
+@app.command("test")
+def would(
+    ctx: typer.Context,
+    tool: Annotated[str | None, typer.Argument(metavar="[TOOL]", help="The tool's name.")] = None,
+    fields: Annotated[list[str] | None, typer.Argument(metavar="FIELD=VALUE...", help="The fields of its input, as in command='git push'.")] = None,
+    approval: Annotated[str | None, typer.Option("--approval", metavar="APPROVAL", help="What an approval asks for, instead.", autocompletion=completing.approvals)] = None,
+    given: Annotated[str | None, typer.Option("--input", metavar="JSON", help="The whole input.")] = None,
+    project: Annotated[str | None, typer.Option("-p", "--project", metavar="PROJECT", help="In this project; default: the current directory's.", autocompletion=completing.projects)] = None,
+) -> None:  # fmt: skip
+    """Which rule would decide this, and why."""
+    from hivectl.cli import choosing, deciding
+    from hivectl.model.errors import HiveError
+
+    hive: Session = ctx.obj
+    if (tool is None) is (approval is None):
+        raise HiveError(
+            "INVALID_PARAMS",
+            "Name a tool, or an approval.",
+            hint="hivectl policy test Bash command='git push', or --approval a_...",
+        )
+
+    async def work(client: Client) -> Any:
+        if approval is not None:
+            return await client.call("policy.test", approval=approval)
+        params = {
+            "tool": tool,
+            "input": {**deciding.json_object(given or "{}"), **_fields(fields or [])},
+        }
+        if where := await choosing.find_project(hive, client, project):
+            params["project"] = where
+        return await client.call("policy.test", **params)
+
+    from hivectl.cli import verdicts
+
+    verdict = hive.run(work)
+    hive.print_item("policy test", verdict, lambda: verdicts.text(verdict))
 
 
 @app.command("remove")

@@ -122,6 +122,14 @@ def approval(**fields):
         "message": "",
         "created_at": CREATED,
         "decided_at": None,
+        "directory": "/home/tester/web",
+        "rule": None,
+        "expires_at": None,
+        "on_timeout": None,
+        "timed_out": False,
+        "delivered": False,
+        "risk": "high",
+        "risk_reason": "rm deletes whole directories",
         **fields,
     }
 

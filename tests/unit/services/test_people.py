@@ -94,3 +94,55 @@ async def test_the_first_of_two_answers_wins_and_the_second_hears_who_gave_it(de
         ended = await d.call("execution.wait", execution=accepted["execution"])
         assert ended["result"] == "deny"
         assert [rule["action"] for rule in (await d.call("policy.list"))["items"]] == ["deny"]
+
+
+async def test_policy_test_names_the_rule_its_place_and_what_each_before_it_lacked(desk, tmp_path):
+    (tmp_path / "web").mkdir()
+    async with desk() as d:
+        await d.call("project.create", path=str(tmp_path / "web"))
+        first = await d.call("policy.add", action="allow", tool="Bash", match={"command": "git *"})
+        second = await d.call("policy.add", action="ask", tool="Bash", timeout_s=60)
+        assert (second["timeout_s"], second["on_timeout"]) == (60.0, "deny")
+        told = await d.call(
+            "policy.test", project="web", tool="Bash", input={"command": "git log; git push"}
+        )
+        assert (told["action"], told["position"]) == ("ask", 2)
+        assert told["rule"]["id"] == second["id"]
+        assert [item["rule"] for item in told["passed"]] == [first["id"]]
+        assert (told["timeout_s"], told["on_timeout"]) == (60.0, "deny")
+        assert told["risk"] == "high"
+        assert told["remember"] == {"tool": "Bash", "match": {"command": "git log; git push"}}
+        plain = await d.call("policy.test", project="web", tool="Bash", input={"command": "git x"})
+        assert (plain["action"], plain["position"], plain["timeout_s"]) == ("allow", 1, None)
+        none = await d.call("policy.test", tool="Write", input={"file_path": "x"})
+        assert (none["action"], none["rule"]) == ("ask", None)
+        assert "approval.default is ask" in none["reason"]
+        plan = await d.call("policy.test", tool="ExitPlanMode", input={"plan": "x"})
+        assert plan["remember"] is None
+        assert plan["remember_problem"]
+
+
+async def test_a_rule_with_a_time_out_that_makes_no_sense_is_refused(desk):
+    async with desk() as d:
+        with pytest.raises(HiveError) as caught:
+            await d.call("policy.add", action="allow", tool="Bash", timeout_s=60)
+        assert caught.value.code == "INVALID_PARAMS"
+
+
+@pytest.mark.parametrize(
+    ("tool", "input_", "others"),
+    [
+        ("Bash", {"command": "rm *"}, [{"command": "rm x"}, {"command": "rm *; ls"}, {"command": "rm * "}]),
+        ("Write", {"file_path": "a/b.txt"}, [{"file_path": "a/c.txt"}, {"file_path": "a/../a/b.txt"}]),
+        ("Odd", {"x": 1, "y": "*"}, [{"x": 1, "y": "z"}, {"x": 2, "y": "*"}]),
+    ],
+)  # fmt: skip
+async def test_s16_what_always_writes_covers_no_more_than_the_rule_that_was_shown(
+    desk, tool, input_, others
+):
+    async with desk() as d:
+        shown = (await d.call("policy.test", tool=tool, input=input_))["remember"]
+        await d.call("policy.add", action="allow", tool=shown["tool"], match=shown["match"])
+        assert (await d.call("policy.test", tool=tool, input=input_))["action"] == "allow"
+        for other in others:
+            assert (await d.call("policy.test", tool=tool, input=other))["action"] == "ask", other

@@ -1,0 +1,54 @@
+"""What is stored of a permission request: the rule that asks, when it ends, how risky it is."""
+
+from hivectl.engine import permission
+from hivectl.logic.expiry import Timeouts
+from hivectl.model.approval import ApprovalState
+from hivectl.model.work import ExecutionState
+from hivectl.ports import PermissionAsked
+from hivectl.store import people, work
+from tests.unit.engine.test_effects import running
+from tests.unit.store.test_work import bench
+
+__all__ = ["bench", "running"]
+
+RISKY = PermissionAsked(request="r1", tool="Bash", input={"command": "git push"})
+QUESTION = PermissionAsked(request="r2", tool="ExitPlanMode", input={"plan": "x"}, is_question=True)
+
+
+async def asked(running, item, timeouts, default="ask"):
+    def change(tx):
+        execution = work.find(tx, running.id)
+        answered = permission.ask(tx, execution, item, default=default, timeouts=timeouts)
+        return answered, people.find_request(tx, running.id, item.request)
+
+    return await running.db.write(change)
+
+
+async def test_risk_and_end_are_stored_with_the_request(running):
+    answered, stored = await asked(running, RISKY, Timeouts(60, "deny"))
+    assert answered is None
+    assert (stored.risk, stored.on_timeout) == ("high", "deny")
+    assert stored.expires_us == stored.created_us + 60_000_000
+    shown = people.describe(stored)
+    assert shown["expires_at"]
+    assert shown["risk_reason"].startswith("git push")
+    found = await running.db.write(lambda tx: work.find(tx, running.id))
+    assert found.state is ExecutionState.WAITING
+
+
+async def test_what_a_rule_answers_at_once_has_no_end(running):
+    answered, stored = await asked(running, RISKY, Timeouts(60, "deny"), default="deny")
+    assert answered is not None
+    assert (stored.state, stored.expires_us) == (ApprovalState.DECIDED, None)
+    assert answered.message == permission.DENIED_BY_DEFAULT
+
+
+async def test_silence_never_agrees_to_a_plan_even_where_the_row_says_so(running):
+    _, stored = await asked(running, QUESTION, Timeouts(60, "default", "allow"))
+    assert stored.expires_us is None
+
+    def force(tx):
+        tx.run("UPDATE approvals SET expires_us = 1, on_timeout = 'allow' WHERE id = ?", stored.id)
+        return permission.expire(tx, people.find(tx, stored.id))
+
+    assert (await running.db.write(force)).decision == "deny"
