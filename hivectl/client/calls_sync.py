@@ -641,14 +641,14 @@ class CallsSync:
 
     def policy_test(
         self,
-        tool: str,
         *,
+        approval: str | Unset | None = UNSET,
         project: str | Unset | None = UNSET,
-        input: dict[str, Any] | Unset = UNSET,
-        is_question: bool | Unset = UNSET,
+        tool: str | Unset | None = UNSET,
+        input: dict[str, Any] | Unset | None = UNSET,
     ) -> results.PolicyVerdict:
         """Which rule would decide a call, and why."""
-        sent = given(project=project, tool=tool, input=input, is_question=is_question)
+        sent = given(approval=approval, project=project, tool=tool, input=input)
         answer = self.request("policy.test", sent)
         return cast("results.PolicyVerdict", answer)
 
