@@ -35,18 +35,18 @@ TURN = {
 FLAGS = ["-p", "--input-format", "stream-json", "--output-format", "stream-json", "--verbose"]
 
 
-async def view_runs(daemon: Daemon, runs: int) -> dict[str, float]:
+async def view_runs(daemon: Daemon, runs: int, project: str = "web") -> dict[str, float]:
     """Medians in ms from the request to: its answer, the shim's start, Claude's first event, the end."""
     found: dict[str, list[float]] = {}
     settings = config.load(env=daemon.env)
     async with (
         Client(settings, autostart=False) as client,
-        client.subscribe(["project:web"]) as viewer,
+        client.subscribe([f"project:{project}"]) as viewer,
         aclosing(viewer.__aiter__()) as events,
     ):
         for _ in range(runs):
             start = time.perf_counter()
-            answer = asyncio.ensure_future(client.execute("web", PROMPT))
+            answer = asyncio.ensure_future(client.execute(project, PROMPT))
             answer.add_done_callback(
                 lambda _done, start=start: found.setdefault("answer", []).append(_ms(start))
             )

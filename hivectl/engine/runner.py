@@ -12,6 +12,7 @@ import asyncio
 import logging
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from hivectl.engine import capacity, starting
 from hivectl.engine import live as patience
@@ -151,15 +152,20 @@ class Runner:
             if live.handle is None and live.execution.state is not ExecutionState.STARTING:
                 await self._finish(Exit(reason=StopReason.EXITED, shim_lost=True))
                 return
+        carrier: dict[str, Any] = {}
         plan = await starting.prepare(live)
         if live.handle is None:
             if live.is_adopting:
                 await starting.check_again(live, plan.spec)
-            await self._get_process(plan)
+            carrier = await self._get_process(plan)
             live.is_adopting = False
-        live.execution = await live.commit(lambda tx: work.started(tx, self.id, pid=self.pid))
+        live.execution = await live.commit(
+            lambda tx: work.started(tx, self.id, pid=self.pid, **carrier)
+        )
         spec = replace(plan.spec, follows=live.execution.output_start > 0)
         live.conversation = live.world.agent.conversation(spec, offset=self._reader.out)
+        if carrier:
+            failpoint.hit("taken_over")
         await self._open(spec)
         while (ended := await self._reader.follow()) is None:
             if await self._park():
@@ -179,22 +185,22 @@ class Runner:
         for ended in log.source_processes() - processes:
             log.forget_source(ended)
 
-    async def _get_process(self, plan: starting.Plan) -> None:
-        """The warm process of its conversation, if one waits that fits; else a new one."""
+    async def _get_process(self, plan: starting.Plan) -> dict[str, Any]:
+        """The warm process of its conversation, if one waits that fits; else a new one.
+
+        Returns what is to be stored of a warm one: nothing before the state, so that a crash until then
+        leaves an execution that was never started."""
         live = self._live
         live.signature = await starting.signature(live, plan) if plan.is_warm else None
         parked = await self._parking.take(plan.spec.session, live.signature)
         if parked is None:
             live.handle = await starting.start(live, plan)
-            return
+            return {}
         live.process, live.handle = parked.process, parked.handle
         self._reader.begin(parked.out, parked.err)
-        live.execution = await live.commit(
-            lambda tx: work.take_over(tx, self.id, process=parked.process, output_start=parked.out)
-        )
-        failpoint.hit("taken_over")
         limit_s = starting.deadline_s(live.world, plan.spec.options)
         await live.insist(partial(parked.handle.set_deadline, limit_s))
+        return {"process": parked.process, "output_start": parked.out}
 
     async def _open(self, spec: RunSpec) -> None:
         """Write what Claude must have heard by now: again, where it may have heard it already."""

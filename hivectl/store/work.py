@@ -214,20 +214,19 @@ def prepare(
     return find(tx, id_)
 
 
-def take_over(tx: Tx, id_: str, *, process: str, output_start: int) -> Execution:
-    """A process that has carried others before carries this one; their output is not looked at again."""
-    tx.run(
-        "UPDATE executions SET process = ?, output_start = ?, applied_end = ? WHERE id = ?",
-        process, output_start, output_start, id_,
-    )  # fmt: skip
-    return find(tx, id_)
-
-
-def started(tx: Tx, id_: str, *, pid: int | None) -> Execution:
-    """The process lives."""
+def started(
+    tx: Tx, id_: str, *, pid: int | None, process: str | None = None, output_start: int = 0
+) -> Execution:
+    """The process lives. `process`: a warm one carries it; its output up to `output_start` was for others."""
     execution = find(tx, id_)
     if execution.state is ExecutionState.STARTING:
-        carrier = {"process": execution.process} if execution.output_start else {}
+        carrier: dict[str, Any] = {}
+        if process is not None:
+            carrier = {
+                "process": process,
+                "output_start": output_start,
+                "applied_end": output_start,
+            }
         move(tx, execution, ExecutionState.RUNNING, pid=pid, started_us=tx.now_us, **carrier)
         projects.announce_state(tx, execution.project)
     return find(tx, id_)

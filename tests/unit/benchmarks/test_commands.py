@@ -22,6 +22,7 @@ SMALLEST = {
     "journal": ["--lines", "3000", "--append-lines", "1000"],
     "restart": ["--executions", "2", "--lines", "1000"],
     "start": ["--runs", "1"],
+    "warm": ["--runs", "1"],
 }
 
 
