@@ -331,6 +331,7 @@ class Session(TypedDict):
     """The process that waits, or executes in it."""
     execution: str | None
     """The one that is live in it."""
+    work_order: str | None
     worker: str | None
     """Who executes that."""
     executions: int

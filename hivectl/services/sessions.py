@@ -15,7 +15,7 @@ from hivectl.services.projects import Projects
 from hivectl.store import sessions as table
 
 _SESSIONS = (
-    "SELECT s.*, p.name AS name, p.session AS current, e.id AS execution, e.process AS process,"
+    "SELECT s.*, p.name AS name, p.session AS current, e.id AS execution, e.order_id AS work_order, e.process AS process, e.worker AS worker,"
     f" {table.DUE} AS due, {table.HELD} AS held"
     " FROM sessions s JOIN projects p ON p.id = s.project"
     " LEFT JOIN executions e ON e.session = s.id AND e.state IN ('starting','running','waiting')"
@@ -79,7 +79,8 @@ class Sessions:
             "is_warm": parked is not None,
             "process": row["process"] or (parked.process if parked is not None else None),
             "execution": row["execution"],
-            "worker": None,
+            "work_order": row["work_order"],
+            "worker": row["worker"],
             "executions": row["executions"],
             "last_execution": row["last_execution"],
             "cost_usd": round(row["cost_usd"], 6),

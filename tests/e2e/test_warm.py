@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -177,7 +178,38 @@ def test_an_execution_on_a_warm_process_has_its_own_time(warm: Daemon) -> None:
     assert second["process"] == first["process"]
 
 
-def test_what_a_warm_process_starts_counts_as_an_execution(warm: Daemon) -> None:
+LATE = """
+import http.client, json, socket, sys, time
+time.sleep(float(sys.argv[2]))
+s = socket.socket(socket.AF_UNIX)
+s.connect(sys.argv[1])
+c = http.client.HTTPConnection("localhost")
+c.sock = s
+ask = {"jsonrpc": "2.0", "id": 1, "method": "policy.add", "params": {"action": "allow", "tool": "Write"}}
+c.request("POST", "/rpc", json.dumps(ask), {"Content-Type": "application/json"})
+print(json.loads(c.getresponse().read())["error"]["data"]["code"])
+"""
+
+
+@pytest.mark.parametrize("later", [0.8, 0.0])
+def test_s16_what_a_warm_process_left_behind_may_not_approve(warm: Daemon, later: float) -> None:
+    warm.call("policy.add", action="allow", tool="Bash")
+    warm.run(
+        "hello"
+    )  # it is the second prompt whose tool asks: at once, or when the process waits again
+    (warm.root / "late.py").write_text(LATE)
+    script = f"{sys.executable} -I -S {warm.root}/late.py {warm.socket} {later}"
+    told = warm.root / "told"
+    command = (
+        f"env -i setsid sh -c '{script} > {told}.new; mv {told}.new {told}' > /dev/null 2>&1 &"
+    )
+    run = warm.run({"tool": {"name": "Bash", "input": {"command": command}}})
+    assert (run["state"], len(warm.mock_starts())) == ("completed", 1)
+    eventually(told.exists)
+    assert told.read_text() == "SELF_APPROVAL_DENIED\n"
+
+
+def test_what_a_warm_process_starts_is_marked(warm: Daemon) -> None:
     first = warm.run("hello")
     pid = parked_pid(warm, first)
     marked = f"HIVECTL_EXECUTION={first['execution']}".encode()

@@ -6,6 +6,8 @@ import yaml
 
 from hivectl.model.errors import HiveError
 
+CREATED = "2026-11-21T03:00:00Z"
+
 
 def asked(script, method):
     return [params for name, params in script.daemon.requests if name == method][-1]
@@ -430,6 +432,45 @@ def test_sessions(hive, script):
     assert "s-1" in hive("session", "list", "web").out
     assert "idle" in hive("session", "show", "s-1").out
     assert "fresh conversation" in hive("session", "new", "web").out
+
+
+def test_a_conversation_is_ended_by_its_id_or_by_its_project(hive, script):
+    id_ = "11111111-2222-4333-8444-555555555555"
+    asked = []
+
+    def end(params):
+        asked.append(params["session"])
+        return {
+            "session": id_, "project": "p_1", "project_name": "web", "state": "ended", "end_reason": "user", "is_current": True,
+            "is_warm": False, "process": None, "execution": None, "work_order": None, "worker": None, "executions": 2,
+            "last_execution": "x_1", "cost_usd": 0.0, "model": "opus", "created_at": CREATED, "last_activity_at": CREATED,
+            "ended_at": CREATED, "expires_at": None,
+        }  # fmt: skip
+
+    script.daemon.answers["session.end"] = end
+    assert "ended (user)" in hive("session", "end", id_).out
+    script.project["session"] = id_
+    assert hive("session", "end", "web").code == 0
+    assert asked == [id_, id_]
+    script.project["session"] = None
+    failed = hive("session", "end", "web")
+    assert (failed.code, "no current conversation" in failed.err) == (5, True)
+
+
+def test_a_warm_conversation_is_told_as_such(hive, script):
+    item = {
+        "session": "s-1", "project": "p_1", "project_name": "web", "state": "idle", "is_current": True, "is_warm": True,
+        "process": "pr_1", "execution": None, "worker": None, "executions": 2, "last_execution": "x_1", "cost_usd": 0.01,
+        "model": "opus", "created_at": CREATED, "last_activity_at": CREATED, "expires_at": CREATED,
+    }  # fmt: skip
+    script.daemon.answers["session.list"] = lambda params: {"items": [item], "next_cursor": None}
+    script.daemon.answers["session.get"] = lambda params: item
+    assert "idle (current, warm)" in hive("session", "list").out
+    shown = hive("session", "show", "s-1").out
+    assert "pr_1 (warm: it waits for the next prompt)" in shown
+    assert [line.split() for line in shown.splitlines() if line.startswith("ends")] == [
+        ["ends", CREATED]
+    ]
 
 
 def test_lists_are_read_to_their_last_page(hive, script):

@@ -46,7 +46,16 @@ async def test_an_active_one_shows_what_executes_in_it_and_has_no_end(web, tmp_p
         accepted = await d.call("execute", project="web", prompt="hi")
         await d.call("execution.wait", execution=accepted["execution"], or_waiting=True)
         found = await d.call("session.get", session=SESSION)
-        assert (found["state"], found["execution"]) == ("active", accepted["execution"])
+        assert (found["state"], found["execution"], found["work_order"]) == (
+            "active",
+            accepted["execution"],
+            accepted["work_order"],
+        )
+        assert (
+            found["worker"]
+            == (await d.call("execution.get", execution=found["execution"]))["worker"]
+        )
+        assert found["worker"]
         assert found["process"].startswith("pr_")
         assert found["expires_at"] is None
         with pytest.raises(HiveError) as caught:
