@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from hivectl.cli.commands import (
+    answering,
     approval,
     batch,
     daemon,
@@ -82,7 +83,7 @@ def options(
     )
 
 
-for module in (running, batch, reading, approval, spending, system):
+for module in (running, batch, reading, approval, answering, spending, system):
     module.register(app)
 app.add_typer(project.app, name="project")
 app.add_typer(sessions.app, name="session")

@@ -174,14 +174,14 @@ async def ask_question(screen: Screen, approval: Mapping[str, Any]) -> dict[str,
             screen.note(
                 ("bold", f"  {number}. {reveal(str(option.get('label', '')))}"), ("dim", note)
             )
-        answer = await _ask_choice(screen, options, may_many=question.get("multiSelect") is True)
+        answer = await ask_choice(screen, options, may_many=question.get("multiSelect") is True)
         if answer is None:
             return None
         answers[text] = answer
     return {"decision": "allow", "answers": answers}
 
 
-async def _ask_choice(
+async def ask_choice(
     screen: Screen, options: list[Mapping[str, Any]], *, may_many: bool
 ) -> str | None:
     """A choice or the person's own words; a number that is no choice only when they say so."""

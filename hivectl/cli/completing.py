@@ -51,6 +51,16 @@ def approvals(incomplete: str) -> list[tuple[str, str]]:
     return _shown([(a["id"], f"{a['tool']} {a.get('summary', '')}") for a in found], incomplete)
 
 
+def questions(incomplete: str) -> list[tuple[str, str]]:
+    """Ids of questions that wait for an answer."""
+    return _shown([(q["id"], q["text"]) for q in _items("question.list")], incomplete)
+
+
+def threads(incomplete: str) -> list[tuple[str, str]]:
+    """Ids of threads, the newest first."""
+    return _shown([(c["thread"], c["title"]) for c in _items("chat.list")], incomplete)
+
+
 def policies(incomplete: str) -> list[tuple[str, str]]:
     """Ids of rules."""
     found = _items("policy.list")

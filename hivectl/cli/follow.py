@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from hivectl.cli import asking, views
+from hivectl.cli import asking, questions, views
 from hivectl.cli.transcript import Line, Piece, Progress, Shown, Transcript
 from hivectl.client.subscription import Notice
 from hivectl.kit.aio import Nursery
@@ -145,7 +145,9 @@ class Watch:
             self._over.set()
             return False
         for approval in now["waiting_for"]:
-            if approval.startswith("a_"):
+            if approval.startswith("q_"):
+                await self._ask(await self.client.call("question.get", id=approval))
+            elif approval.startswith("a_"):
                 await self._ask(await self.client.approval_get(approval))
         return self._end is End.WAITS
 
@@ -158,7 +160,15 @@ class Watch:
         if kind == "approval.requested":
             await self._ask(data)
             return self._end is End.WAITS
-        if kind in {"approval.decided", "approval.expired"}:
+        if kind == "question.asked" and data.get("claude_request"):
+            await self._ask(questions.from_event(data))
+            return self._end is End.WAITS
+        if kind in {
+            "approval.decided",
+            "approval.expired",
+            "question.answered",
+            "question.expired",
+        }:
             self._take_back(data)
         if kind == "execution.state":
             self._state = str(data.get("state"))
@@ -216,6 +226,12 @@ class Watch:
             if self._asker is None or self._asker.done():
                 self._asker = self._nursery.start(self._ask_all(), name="questions")
             return
+        if approval["id"].startswith("q_"):
+            screen.note(("ask", "Claude asks"), ("", f"  {approval['text']}"), cut=True)
+            screen.note(("", f'  hivectl answer {approval["id"]} "…"'))
+            if not self.waits_for_people:
+                self._end = End.WAITS
+            return
         if asking.is_plan(approval):
             asking.show_plan(screen, approval)
         else:
@@ -240,17 +256,21 @@ class Watch:
     async def _answer(self, approval: Mapping[str, Any]) -> None:
         screen, settings = self.session.screen, self.session.settings
         while True:
-            if asking.needs_answers(approval):
+            if approval["id"].startswith("q_"):
+                decision = await questions.ask(screen, approval)
+            elif asking.needs_answers(approval):
                 decision = await asking.ask_question(screen, approval)
             else:
                 decision = await asking.ask_permission(screen, settings, approval)
             if decision is None:
-                screen.note(("dim", f"  left open: hivectl approve {approval['id']}"))
+                verb = "answer" if approval["id"].startswith("q_") else "approve"
+                screen.note(("dim", f"  left open: hivectl {verb} {approval['id']}"))
                 return
             self._decided_here.add(approval["id"])
             try:
+                method = "question.answer" if approval["id"].startswith("q_") else "approval.decide"
                 await self.client.call(
-                    "approval.decide", id=approval["id"], version=approval["version"], **decision
+                    method, id=approval["id"], version=approval["version"], **decision
                 )
             except HiveError as exc:
                 self._decided_here.discard(approval["id"])

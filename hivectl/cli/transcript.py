@@ -92,6 +92,14 @@ class Transcript:
             case "approval.decided":
                 said = [line(("", f"    {text}"), is_single=True) for text in views.instead(data)]
                 return [_decided(data), *said]
+            case "question.asked":
+                return [line(("ask", "asks     "), ("", str(data.get("text", ""))), is_single=True)]
+            case "question.answered":
+                by = f"  by {data.get('answered_by')}"
+                text = str(data.get("answer") or "")
+                return [line(("bold", "answer   "), ("", text), ("dim", by), is_single=True)]
+            case "question.expired":
+                return [line(("dim", f"question {data.get('state')}"))]
             case "budget.warning" | "budget.exceeded":
                 return [line(("warn", "budget  "), ("", str(data.get("message", ""))))]
             case "usage_limit.hit":

@@ -227,6 +227,22 @@ APPROVALS_ALL: Columns = (
     ("DECIDED", lambda x, _: decided(x)),
     APPROVALS[6],
 )
+THREADS: Columns = (
+    ("THREAD", lambda x, _: x["thread"]),
+    ("PROJECT", lambda x, _: x["project_name"]),
+    ("NEW", lambda x, _: x["unread"] or "-"),
+    ("WAITS", lambda x, _: span(x["waiting_ms"] / 1000) if x["waiting_for"] else "-"),
+    ("ACTIVE", lambda x, now: ago(x["last_activity_at"], now)),
+    ("ABOUT", lambda x, _: x["title"]),
+)
+THREADS_WIDE: Columns = (
+    *THREADS[:5],
+    ("MESSAGES", lambda x, _: x["messages"]),
+    ("EXECUTION", lambda x, _: x["execution"]),
+    ("STATE", lambda x, _: x["execution_state"]),
+    ("WAITING FOR", lambda x, _: " ".join(x["waiting_for"])),
+    THREADS[5],
+)
 POLICIES: Columns = (
     ("RULE", lambda x, _: x["id"]),
     ("ACTION", lambda x, _: x["action"]),
@@ -312,6 +328,7 @@ TABLES: dict[str, tuple[Columns, Columns, str]] = {
     "session": (SESSIONS, SESSIONS_WIDE, "session"),
     "approval": (APPROVALS, APPROVALS_WIDE, "id"),
     "any approval": (APPROVALS_ALL, APPROVALS_WIDE, "id"),
+    "thread": (THREADS, THREADS_WIDE, "thread"),
     "policy": (POLICIES, POLICIES_WIDE, "id"),
     "order": (ORDERS, ORDERS_WIDE, "work_order"),
     "worker": (WORKERS, WORKERS_WIDE, "name"),

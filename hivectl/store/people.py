@@ -8,7 +8,7 @@ from hivectl.kit.clock import format_us
 from hivectl.model.approval import APPROVAL_MOVES, Approval, ApprovalState
 from hivectl.model.errors import HiveError
 from hivectl.store import audit as chain
-from hivectl.store import rows
+from hivectl.store import rows, threads
 from hivectl.store.database import Tx
 
 COLUMNS = rows.columns(Approval)
@@ -90,6 +90,7 @@ def request(tx: Tx, approval: Approval, *, is_for_people: bool = True) -> Approv
     if is_for_people:
         stream = f"project:{stored.project}"
         tx.emit(stream, "approval.requested", describe(stored), execution=stored.execution)
+        threads.follow(tx, stored)
     return stored
 
 
@@ -141,6 +142,7 @@ def decide(
         actor=by,
         request=request_id or None,
     )
+    threads.follow(tx, decided)
     return decided
 
 
@@ -159,6 +161,7 @@ def withdraw(tx: Tx, id_: str) -> Approval:
             describe(approval),
             execution=approval.execution,
         )
+        threads.follow(tx, approval)
     return approval
 
 

@@ -470,3 +470,65 @@ def test_the_path_of_a_project_may_hold_odd_letters(live: LiveDaemon, tmp_path: 
     ended = live.run(script(bash("pwd"), text("there")), "odd")
     assert ended_as(ended) == ("completed", "ok")
     assert live.run("and again", "odd")["session"] == ended["session"]
+
+
+# --- questions by ask_human ------------------------------------------------------------------------
+
+
+ASK = {"question": "Which database?", "choices": ["SQLite", "PostgreSQL"]}
+
+
+def asked(live: LiveDaemon, execution: str) -> dict[str, Any]:
+    found = eventually(
+        lambda: live.call("question.list", execution=execution)["items"],
+        within_s=30,
+        what="a question",
+    )
+    return dict(found[0])
+
+
+def test_claude_asks_a_person_and_hears_the_answer(live: LiveDaemon) -> None:
+    prompt = script(tool("mcp__hivectl__ask_human", **ASK), text("thanks"))
+    execution = live.execute(prompt)
+    question = asked(live, execution)
+    assert (question["text"], question["choices"]) == (ASK["question"], ASK["choices"])
+    assert live.get(execution)["state"] == "waiting"
+    live.call("question.answer", id=question["id"], choices=[2])
+    ended = live.wait(execution)
+    assert (ended_as(ended), ended["result"]) == (("completed", "ok"), "thanks")
+    assert "PostgreSQL" in live.tool_results(execution)[0]
+    servers = live.said(execution, "system")[0]["mcp_servers"]
+    assert [(s["name"], s["status"]) for s in servers] == [("hivectl", "connected")]
+
+
+def test_a_question_of_claude_survives_the_daemon(live: LiveDaemon) -> None:
+    execution = live.execute(script(tool("mcp__hivectl__ask_human", **ASK), text("thanks")))
+    question = asked(live, execution)
+    live.kill()
+    time.sleep(3)
+    live.start()
+    live.call("question.answer", id=question["id"], text="neither")
+    assert live.wait(execution)["result"] == "thanks"
+    assert "neither" in live.tool_results(execution)[0]
+
+
+def test_a_question_is_withdrawn_when_claude_is_interrupted(live: LiveDaemon) -> None:
+    execution = live.execute(script(tool("mcp__hivectl__ask_human", **ASK), text("thanks")))
+    question = asked(live, execution)
+    live.call("kill", execution=execution, mode="interrupt")
+    eventually(
+        lambda: live.call("question.get", id=question["id"])["state"] == "withdrawn",
+        within_s=15,
+        what="it is withdrawn",
+    )
+
+
+def test_a_question_waits_for_longer_than_claude_lets_other_calls_wait(live: LiveDaemon) -> None:
+    """Without CLAUDE_CODE_MCP_AUTO_BACKGROUND_MS a call may go to the background after two minutes."""
+    execution = live.execute(script(tool("mcp__hivectl__ask_human", **ASK), text("thanks")))
+    question = asked(live, execution)
+    time.sleep(135)
+    assert live.get(execution)["state"] == "waiting"
+    live.call("question.answer", id=question["id"], text="at last")
+    assert live.wait(execution)["result"] == "thanks"
+    assert "at last" in live.tool_results(execution)[0]
