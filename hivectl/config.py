@@ -19,6 +19,7 @@ from typing import Any
 
 from hivectl.kit.clock import parse_duration_s
 from hivectl.model.errors import HiveError
+from hivectl.model.notification import NOTICE_KINDS
 from hivectl.model.price import parse_price
 
 DEFAULT_PORT = 4483
@@ -29,7 +30,8 @@ name under which a socket is bound before it gets its own."""
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One row of SETTINGS. `kind`: str, path, int, float, bool, duration, size, list, table or choice."""
+    """One row of SETTINGS. `kind`: str, path, int, float, bool, duration, size, list, table, choice,
+    window (such as 22:00-07:00), daytime (07:00) or urls (a list, http and https only)."""
 
     key: str
     kind: str
@@ -39,6 +41,8 @@ class Setting:
     least: float | None = None
     most: float | None = None
     reloads: bool = False
+    is_secret: bool = False
+    """Never shown: not by `config show`, not in errors, not to clients."""
 
     @property
     def variable(self) -> str:
@@ -49,6 +53,7 @@ class Setting:
 _SHORT = {"claude.bin": "HIVECTL_CLAUDE_BIN", "client.autostart": "HIVECTL_AUTOSTART"}
 
 MIB = 1024 * 1024
+HIDDEN = "***"
 S = Setting
 
 # A table is read by its columns.
@@ -108,6 +113,19 @@ SETTINGS: tuple[Setting, ...] = (
     S("usage.prices", "table", {}, "Prices by part of a model's name, in dollars a million tokens as INPUT/OUTPUT, such as opus = 4/20; used only where Claude states none.", reloads=True),
     S("question.timeout_s", "duration", 0.0, "How long a question of `ask_human` or of a worker waits for an answer; 0 = for ever. Projects can set it for themselves.", least=0, most=24 * 86400, reloads=True),
     S("question.on_timeout", "choice", "wait", "What the asker hears then: wait = nothing, it waits on; default = decide for yourself; deny = do not go on. Projects can set it for themselves.", choices=("wait", "default", "deny"), reloads=True),
+    S("notify.targets", "list", [], "Where people are told: addresses of apprise, such as `ntfy://TOPIC` or `dbus://`. They may hold secrets and are never shown.", reloads=True, is_secret=True),
+    S("notify.events", "list", [name for name, kind in NOTICE_KINDS.items() if kind.is_default], "What people are told of.", choices=tuple(NOTICE_KINDS), reloads=True),
+    S("notify.quiet_hours", "window", "", "Nothing is told in this time of the day, such as `22:00-07:00` or `22:00-07:00 Europe/Berlin`; at its end one message tells all of it.", reloads=True),
+    S("notify.quiet_urgent", "bool", False, "Whether what needs a person (approvals, questions) is told in quiet hours too.", reloads=True),
+    S("notify.dedupe_s", "duration", 300.0, "The same thing is told once in so long.", least=0, most=86400, reloads=True),
+    S("notify.bundle_s", "duration", 10.0, "Messages of one kind come at least so far apart; what comes between is told in one.", least=0, most=3600, reloads=True),
+    S("notify.timeout_s", "duration", 20.0, "How long sending one message may take.", least=1, most=300, reloads=True),
+    S("notify.retry_for_s", "duration", 6 * 3600.0, "How long a message to people is tried, at growing distances of up to an hour.", least=0, most=7 * 86400, reloads=True),
+    S("webhook.urls", "urls", [], "Where programs are told: each gets a signed POST. They may hold secrets and are never shown.", reloads=True, is_secret=True),
+    S("webhook.events", "list", ["approval.*", "question.*", "execution.created", "execution.ended", "usage_limit.*", "budget.*", "system.notice"], "Types of events that webhooks get; patterns such as `approval.*`.", reloads=True),
+    S("webhook.secret", "str", "", "What signs webhooks (`whsec_` and base 64, or any text); empty = one that is made and kept in `STATE/webhook-secret`.", reloads=True, is_secret=True),
+    S("webhook.retry_for_s", "duration", 24 * 3600.0, "How long a webhook is tried, at growing distances of up to an hour.", least=0, most=7 * 86400, reloads=True),
+    S("summary.at", "daytime", "", "When people get a summary of the last day, such as `07:00`; empty = never.", reloads=True),
     S("log.segment_bytes", "size", 64 * MIB, "A log segment is closed at this size.", least=64 * 1024),
     S("log.segment_age_s", "duration", 86400.0, "A log segment is closed at this age.", least=1),
     S("log.segment_lines", "int", 1_000_000, "A log segment is closed at this many lines.", least=100),
@@ -208,6 +226,11 @@ class Places:
     def token_file(self) -> Path:
         """The token for TCP."""
         return self.state / "token"
+
+    @property
+    def webhook_secret_file(self) -> Path:
+        """The secret that signs webhooks, unless the settings give one."""
+        return self.state / "webhook-secret"
 
 
 @dataclass(frozen=True, slots=True)
@@ -335,7 +358,12 @@ def parse_value(key: str, raw: Any, origin: str) -> Any:
                 parse_price(text)
     except (ValueError, TypeError) as exc:
         raise _wrong(key, raw, origin, str(exc)) from None
-    if setting.choices and value not in setting.choices:
+    unknown = [
+        item
+        for item in (value if isinstance(value, list) else [value])
+        if item not in setting.choices
+    ]
+    if setting.choices and unknown:
         raise _wrong(key, raw, origin, f"allowed: {', '.join(setting.choices)}")
     if setting.least is not None and value < setting.least:
         raise _wrong(key, raw, origin, f"the least is {setting.least:g}")
@@ -346,6 +374,9 @@ def parse_value(key: str, raw: Any, origin: str) -> Any:
 
 def _wrong(key: str, raw: Any, origin: str, why: str, close: str = "") -> HiveError:
     hint = f"Did you mean `{close}`?" if close else ""
+    known = BY_KEY.get(key)
+    if known is not None and known.is_secret:
+        raw = HIDDEN
     return HiveError(
         "CONFIG_INVALID",
         f"{key} = {raw!r} (from {origin}): {why}",
@@ -492,6 +523,36 @@ def _parse_list(raw: Any) -> list[str]:
     return items
 
 
+def _parse_urls(raw: Any) -> list[str]:
+    items = _parse_list(raw)
+    if not all(item.startswith(("http://", "https://")) for item in items):
+        raise ValueError("give addresses that begin with http:// or https://")
+    return items
+
+
+def _parse_window(raw: Any) -> str:
+    if text := _parse_str(raw).strip():
+        from hivectl.kit.daytime import parse_window  # noqa: PLC0415  few set it
+
+        parse_window(text)
+    return text
+
+
+def _parse_daytime(raw: Any) -> str:
+    if text := _parse_str(raw).strip():
+        from hivectl.kit.daytime import parse_daytime  # noqa: PLC0415  few set it
+
+        parse_daytime(text)
+    return text
+
+
+def shown(setting: Setting, value: Any) -> Any:
+    """A setting's value for whoever looks: of a secret one only whether, and how many, there are."""
+    if not setting.is_secret or not value:
+        return value
+    return [HIDDEN] * len(value) if isinstance(value, list) else HIDDEN
+
+
 def _parse_table(raw: Any) -> dict[str, str]:
     if not isinstance(raw, dict) or not all(isinstance(value, str) for value in raw.values()):
         raise TypeError("give a table of texts")
@@ -508,6 +569,9 @@ _PARSERS: dict[str, Any] = {
     "duration": _parse_duration,
     "list": _parse_list,
     "table": _parse_table,
+    "urls": _parse_urls,
+    "window": _parse_window,
+    "daytime": _parse_daytime,
 }
 
 

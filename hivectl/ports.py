@@ -441,3 +441,33 @@ class AgentInfo:
     version: str
     login: str = ""
     """How it is logged in, as far as can be told without starting a conversation; empty = unknown."""
+
+
+# --- where messages for people and programs go -------------------------------------------------------
+
+
+class Undelivered(Exception):  # noqa: N818  it says what is so
+    """A target did not take a message; `args[0]` says why, without the secrets of its address."""
+
+    def __init__(self, why: str, *, is_final: bool = False) -> None:
+        """`is_final`: it never will, so it is not tried again."""
+        super().__init__(why)
+        self.is_final = is_final
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What is sent: words for people, or `payload` (JSON) for a program. `id` stays the same at every try."""
+
+    id: str
+    title: str
+    text: str
+    payload: str = ""
+
+
+class Outlet(Protocol):
+    """A way to send messages."""
+
+    async def send(self, url: str, message: Message, *, within_s: float) -> None:
+        """Return when the target has taken it. Raises Undelivered; never takes longer than `within_s`."""
+        ...

@@ -15,6 +15,7 @@ from hivectl.cli.commands import (
     approval,
     batch,
     daemon,
+    night,
     policy,
     project,
     queue,
@@ -83,12 +84,13 @@ def options(
     )
 
 
-for module in (running, batch, reading, approval, answering, spending, system):
+for module in (running, batch, reading, approval, answering, spending, night, system):
     module.register(app)
 app.add_typer(project.app, name="project")
 app.add_typer(sessions.app, name="session")
 app.add_typer(policy.app, name="policy")
 queue.register(app)
 app.add_typer(worker.app, name="worker")
+app.add_typer(night.app, name="notify")
 app.add_typer(system.config_app, name="config")
 app.add_typer(daemon.app, name="daemon")

@@ -23,7 +23,7 @@ def entries(settings: config.Settings) -> list[dict[str, Any]]:
     return [
         {
             "key": setting.key,
-            "value": settings[setting.key],
+            "value": config.shown(setting, settings[setting.key]),
             "origin": settings.origins[setting.key],
             "default": setting.default,
             "meaning": setting.meaning,

@@ -258,6 +258,29 @@ POLICIES_WIDE: Columns = (
     ("BY", lambda x, _: x.get("created_by")),
     POLICIES[6],
 )
+NOTIFICATIONS: Columns = (
+    ("AGE", lambda x, now: ago(x["created_at"], now)),
+    ("KIND", lambda x, _: x["kind"]),
+    ("STATE", lambda x, _: _told(x)),
+    ("TITLE", lambda x, _: x["title"]),
+    ("TEXT", lambda x, _: x["text"]),
+)
+NOTIFICATIONS_WIDE: Columns = (
+    ("ID", lambda x, _: x["id"]),
+    *NOTIFICATIONS[:4],
+    ("AGAIN", lambda x, _: x["repeats"] or "-"),
+    ("EXECUTION", lambda x, _: x["execution"]),
+    ("ANSWER", lambda x, _: x["hint"]),
+    NOTIFICATIONS[4],
+)
+
+
+def _told(item: Item) -> str:
+    """How far it got at its targets: one word where all agree, with the error where one failed."""
+    found = item["deliveries"]
+    states = list(dict.fromkeys(each["state"] for each in found))
+    error = next((each["error"] for each in found if each["error"]), "")
+    return ", ".join(states) + (f" ({error[:40]})" if error else "")
 
 
 def order_state(order: Item) -> str:
@@ -333,6 +356,7 @@ TABLES: dict[str, tuple[Columns, Columns, str]] = {
     "order": (ORDERS, ORDERS_WIDE, "work_order"),
     "worker": (WORKERS, WORKERS_WIDE, "name"),
     "policy test": ((), (), "action"),
+    "notification": (NOTIFICATIONS, NOTIFICATIONS_WIDE, "id"),
 }
 """Per noun: the columns of table and wide, and the field `-o name` prints."""
 

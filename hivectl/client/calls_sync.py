@@ -799,6 +799,39 @@ class CallsSync:
         answer = self.request("worker.resume", sent)
         return cast("results.WorkerPage", answer)
 
+    def notify_test(
+        self,
+    ) -> results.NotifyTested:
+        """Send a test to every notification target and webhook; answers how each went."""
+        sent: dict[str, Any] = {}
+        answer = self.request("notify.test", sent)
+        return cast("results.NotifyTested", answer)
+
+    def notify_list(
+        self,
+        *,
+        kind: str | Unset | None = UNSET,
+        state: Literal["pending", "held", "sent", "failed", "moot"] | Unset | None = UNSET,
+        limit: int | Unset = UNSET,
+        cursor: str | Unset | None = UNSET,
+    ) -> results.NotificationPage:
+        """What people and programs were told, newest first, and how it went."""
+        sent = given(kind=kind, state=state, limit=limit, cursor=cursor)
+        answer = self.request("notify.list", sent)
+        return cast("results.NotificationPage", answer)
+
+    def summary(
+        self,
+        *,
+        since: str | Unset = UNSET,
+        until: str | Unset | None = UNSET,
+        project: str | Unset | None = UNSET,
+    ) -> results.SummaryResult:
+        """What happened between two times: done, failed, waiting, cost, files."""
+        sent = given(since=since, until=until, project=project)
+        answer = self.request("summary", sent)
+        return cast("results.SummaryResult", answer)
+
     def health(
         self,
     ) -> results.Health:

@@ -13,9 +13,11 @@ from hivectl import __version__, config
 from hivectl.agents.claude import ClaudeAgent
 from hivectl.agents.claude_argv import secret_paths
 from hivectl.config import Places, Settings
+from hivectl.daemon import token_file
 from hivectl.daemon.lifecycle import Control, Runs
-from hivectl.daemon.redact import redact_text
+from hivectl.daemon.redact import redact_text, redact_value
 from hivectl.engine.bus import Bus
+from hivectl.engine.courier import Courier
 from hivectl.engine.engine import Engine
 from hivectl.engine.publisher import Publisher
 from hivectl.engine.rebuild import rebuild
@@ -26,6 +28,8 @@ from hivectl.kit.aio import Nursery
 from hivectl.kit.files import boot_id, sync_dir
 from hivectl.kit.ids import make_id
 from hivectl.model.errors import HiveError
+from hivectl.outlets.people import PeopleOutlet
+from hivectl.outlets.webhook import WebhookOutlet
 from hivectl.procs.host import LocalHost
 from hivectl.procs.rundir import StopTimes
 from hivectl.server.app import Server
@@ -34,11 +38,13 @@ from hivectl.services.chats import Chats
 from hivectl.services.executions import Executions
 from hivectl.services.house import Handler, House
 from hivectl.services.messages import Messages
+from hivectl.services.notifications import Notifications
 from hivectl.services.people import People
 from hivectl.services.projects import Projects
 from hivectl.services.questions import Questions
 from hivectl.services.queue import Queue
 from hivectl.services.sessions import Sessions
+from hivectl.services.summaries import Summaries
 from hivectl.services.system import System
 from hivectl.services.usage import Usage
 from hivectl.services.worktrees import Worktrees
@@ -71,6 +77,7 @@ class Daemon:
         self._publisher: Publisher | None = None
         self._server: Server | None = None
         self._system: System | None = None
+        self._courier: Courier | None = None
         self._nursery = Nursery(self._task_failed)
         places = settings.places
         self._journal = Journal(
@@ -105,16 +112,38 @@ class Daemon:
         publisher = Publisher(self._journal, self._bus, self._nursery)
         self._publisher = publisher
         publisher.attach(db)
+        courier = self._make_courier(db, publisher)
         missing = await publisher.recover()
         engine = Engine(self._world(db, publisher))
         self._engine = engine
         recovered = await engine.start()
-        self._server = self._make_server(db, publisher, engine, notices)
+        self._server = self._make_server(db, publisher, engine, notices, courier)
         counts = {**recovered, "events_completed": missing}
         await self._tell_start(db, notices, counts)
         await self._server.start()
         _ = self._nursery.start(self._upkeep(db), name="upkeep")
+        _ = self._nursery.start(courier.run(), name="notifications")
         _log.info("recovered", extra=counts)
+
+    def _make_courier(self, db: Database, publisher: Publisher) -> Courier:
+        courier = Courier(
+            settings=lambda: self._settings,
+            clock=self._control.clock,
+            db=db,
+            nursery=self._nursery,
+            people=PeopleOutlet(self._settings.environment),
+            webhooks=WebhookOutlet(self._webhook_secret, self._control.clock),
+            redact_text=redact_text,
+            redact_value=redact_value,
+        )
+        publisher.before_forgetting = courier.derive
+        self._courier = courier
+        return courier
+
+    def _webhook_secret(self) -> str:
+        given = self._settings.text("webhook.secret")
+        file = self._settings.places.webhook_secret_file
+        return given or token_file.load_or_make_webhook_secret(file)
 
     async def _upkeep(self, db: Database) -> None:
         """Once an hour: what grows old goes, also where nothing happens."""
@@ -229,7 +258,12 @@ class Daemon:
         )
 
     def _make_server(
-        self, db: Database, publisher: Publisher, engine: Engine, notices: list[str]
+        self,
+        db: Database,
+        publisher: Publisher,
+        engine: Engine,
+        notices: list[str],
+        courier: Courier,
     ) -> Server:
         house = House(
             settings=lambda: self._settings,
@@ -245,6 +279,9 @@ class Daemon:
             house, self._control.machine, engine.world.agent, os.getpid(), self._ask_stop
         )
         system.notices = notices
+        system.more_problems.append(courier.problems)
+        summaries = Summaries(house, projects)
+        courier.summarise = summaries.words
         self._system = system
         bindings: dict[str, Handler] = {}
         executions = Executions(house, projects)
@@ -261,6 +298,8 @@ class Daemon:
             Worktrees(house, projects),
             messages,
             Usage(house, projects),
+            Notifications(house, courier),
+            summaries,
             system,
         ):
             bindings |= service.bindings()

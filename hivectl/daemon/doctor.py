@@ -25,6 +25,7 @@ from hivectl.daemon.redact import redact_text
 from hivectl.kit import files
 from hivectl.logic.environment import inherited
 from hivectl.model.errors import HiveError
+from hivectl.outlets.people import MISSING, is_available
 
 Status = Literal["ok", "warn", "fail"]
 
@@ -309,6 +310,22 @@ def _claude_environment(settings: Settings) -> Check:
     )
 
 
+def _notify(settings: Settings) -> Check:
+    people, hooks = len(settings.strings("notify.targets")), len(settings.strings("webhook.urls"))
+    if not people and not hooks:
+        return Check("notify", "ok", "nobody is told of anything: no notification target is set")
+    what = f"{people} targets for people, {hooks} webhooks"
+    if people and not is_available():
+        return Check(
+            "notify",
+            "fail",
+            f"notify.targets is set, but {MISSING.partition(';')[0]}",
+            "Nobody is told that Claude waits for an answer.",
+            "pip install 'hivectl[notify]' into the environment hivectl runs in",
+        )
+    return Check("notify", "ok", what, next="`hivectl notify test` tries them all.")
+
+
 def _self_approval(_settings: Settings) -> Check:
     return Check(
         "self_approval",
@@ -348,5 +365,6 @@ _PROBES: tuple[tuple[str, _Probe], ...] = (
     ("fd_limit", _system(doctor_system.fd_limit)),
     ("root", _system(doctor_system.root)),
     ("linger", _linger),
+    ("notify", _notify),
     ("self_approval", _self_approval),
 )

@@ -1,13 +1,16 @@
-"""The token for the TCP listener: made at the first start, readable by its user only, never logged.
+"""Secrets in files of their own: made at first need, readable by their user only, never logged.
 
-Whoever can read this file may do everything the user may; over the UNIX socket nobody needs it.
+The token for the TCP listener: whoever can read it may do everything the user may; over the UNIX socket
+nobody needs it. The secret that signs webhooks.
 """
 
 from __future__ import annotations
 
+import base64
 import os
 import re
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 from hivectl.kit import files, ids
@@ -15,9 +18,21 @@ from hivectl.model.errors import HiveError
 
 _SHAPE = re.compile(r"hive_[A-Za-z0-9_-]{43,128}")
 _LIMIT_BYTES = 1024
+_WEBHOOK_SHAPE = re.compile(r"whsec_[A-Za-z0-9+/]{32,128}={0,2}")
 
 
-def load_or_make(path: Path) -> str:
+def load_or_make_webhook_secret(path: Path) -> str:
+    """The secret that signs webhooks; as `load_or_make`."""
+    return load_or_make(path, make=_make_webhook_secret, shape=_WEBHOOK_SHAPE)
+
+
+def _make_webhook_secret() -> str:
+    return "whsec_" + base64.b64encode(ids.make_key()).decode()
+
+
+def load_or_make(
+    path: Path, *, make: Callable[[], str] = ids.make_token, shape: re.Pattern[str] = _SHAPE
+) -> str:
     """The token in `path`; made when there is none. The caller holds the daemon's lock.
 
     Raises HiveError CONFIG_INVALID when the file is a link, another user's, open to others, or holds
@@ -26,7 +41,7 @@ def load_or_make(path: Path) -> str:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
-        token = ids.make_token()
+        token = make()
         files.write_atomic(path, token.encode() + b"\n")
         return token
     except OSError as exc:
@@ -43,7 +58,7 @@ def load_or_make(path: Path) -> str:
         text = os.read(fd, _LIMIT_BYTES).decode("ascii", "replace").strip()
     finally:
         os.close(fd)
-    if not _SHAPE.fullmatch(text):
+    if not shape.fullmatch(text):
         raise _refused(path, "it holds no token of full length")
     return text
 

@@ -67,6 +67,9 @@ class Publisher:
         self.bytes = 0
         """Bytes of their data."""
         self.on_event: Callable[[OutboxEvent], None] = lambda _event: None
+        self.before_forgetting: Callable[[Tx, int], None] = lambda _tx, _upto: None
+        """Called in the store's thread and transaction before outbox rows up to an id go: what is made of
+        them there is made exactly once, whenever the daemon dies."""
 
     def attach(self, db: Database) -> None:
         """Hear of every commit of `db`."""
@@ -231,14 +234,14 @@ class Publisher:
         for stream in touched:
             if stream in self._touched:  # else it was removed meanwhile
                 await self._journal.open(stream).sync()
-        await self._db.write(lambda tx: _forget(tx, upto))
+        await self._db.write(lambda tx: self._forget(tx, upto))
         for stream, newest in touched.items():
             if self._touched.get(stream) == newest:
                 del self._touched[stream]
 
-
-def _forget(tx: Tx, upto: int) -> None:
-    tx.run("DELETE FROM outbox WHERE id <= ?", upto)
+    def _forget(self, tx: Tx, upto: int) -> None:
+        self.before_forgetting(tx, upto)
+        tx.run("DELETE FROM outbox WHERE id <= ?", upto)
 
 
 def _draft(event: OutboxEvent) -> Draft:

@@ -44,6 +44,11 @@ def make_token(prefix: str = "hive_") -> str:
     return prefix + secrets.token_urlsafe(32)
 
 
+def make_key(size: int = 32) -> bytes:
+    """Secret random bytes."""
+    return secrets.token_bytes(size)
+
+
 def jitter() -> float:
     """A random share between 0 and 1, for back-off."""
     return secrets.randbelow(1_000_000) / 1_000_000

@@ -602,6 +602,24 @@ class WorkerDrain(Params):
     worker: Ref | None = None
 
 
+class NotifyList(Params):
+    """Filter and page. `state`: only what is so at some target. `kind` event: what webhooks got."""
+
+    kind: Ref | None = None
+    state: Literal["pending", "held", "sent", "failed", "moot"] | None = None
+    limit: Annotated[int, Field(ge=1, le=MAX_PAGE)] = 50
+    cursor: Ref | None = None
+
+
+class Summary(Params):
+    """Times are `22:00` (the last one), `10h` (so long ago), `yesterday`, `today` or ISO 8601; those without
+    a zone are the daemon's. Without `until`: up to now."""
+
+    since: Ref = "24h"
+    until: Ref | None = None
+    project: Ref | None = None
+
+
 class LogPrune(Params):
     """At least one measure. The segment that is written to always stays."""
 

@@ -807,6 +807,120 @@ class ConfigResult(TypedDict):
     file: str
 
 
+class NotifyTry(TypedDict):
+    """How a test went at one target."""
+
+    target: str
+    is_sent: bool
+    error: str
+    duration_ms: int
+
+
+class NotifyTested(TypedDict):
+    """How the test went at every target."""
+
+    items: list[NotifyTry]
+
+
+class Delivery(TypedDict):
+    """How far a message got at one target."""
+
+    target: str
+    state: str
+    """pending, held (quiet hours), sent, failed or moot (answered before it was told)."""
+    attempts: int
+    error: str
+    next_at: str | None
+    sent_at: str | None
+
+
+class Notification(TypedDict):
+    """What people, or with kind `event` webhooks, were told."""
+
+    id: str
+    kind: str
+    project: str | None
+    project_name: str | None
+    execution: str | None
+    subject: str | None
+    title: str
+    text: str
+    hint: str
+    repeats: int
+    """How often the same came again within `notify.dedupe_s` and was not told."""
+    created_at: str
+    deliveries: list[Delivery]
+
+
+class NotificationPage(TypedDict):
+    """Notifications, newest first."""
+
+    items: list[Notification]
+    next_cursor: str | None
+
+
+class SummaryRun(TypedDict):
+    """An execution in a summary."""
+
+    execution: str
+    state: str
+    cause: str | None
+    message: str
+    prompt: str
+    cost_usd: float
+    duration_ms: int
+    ended_at: str | None
+    resets_at: str | None
+
+
+class SummaryWait(TypedDict):
+    """What waits for a person now."""
+
+    id: str
+    kind: str
+    execution: str
+    text: str
+    created_at: str
+
+
+class SummaryProject(TypedDict):
+    """One project. Lists are bounded; `counts` are whole."""
+
+    project: str
+    project_name: str
+    counts: dict[str, int]
+    """completed, failed, timed_out, lost, cancelled in that time; waiting, running and pending now."""
+    done: list[SummaryRun]
+    failed: list[SummaryRun]
+    waiting: list[SummaryWait]
+    cost_usd: float
+    input_tokens: int
+    output_tokens: int
+    duration_ms: int
+    approvals: dict[str, int]
+    """How many were decided by whom."""
+    files: list[str]
+    files_more: int
+    """Further files that changed; they are not listed."""
+    files_whole: bool
+    """Whether all of the log was looked at for files."""
+
+
+class SummaryResult(TypedDict):
+    """What happened between two times."""
+
+    since: str
+    until: str
+    counts: dict[str, int]
+    cost_usd: float
+    input_tokens: int
+    output_tokens: int
+    duration_ms: int
+    usage_limits: int
+    """Executions that ended at a usage limit."""
+    projects: list[SummaryProject]
+
+
 class Pruned(TypedDict):
     """Bytes that went (or would go), by stream."""
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from hivectl import __version__
-from hivectl.config import SETTINGS
+from hivectl.config import SETTINGS, shown
 from hivectl.kit.clock import format_us
 from hivectl.model.access import Caller
 from hivectl.model.errors import HiveError
@@ -79,6 +79,8 @@ class System:
         self.network: Network | None = None
         self.notices: list[str] = []
         """Problems found at the start that health keeps telling (a database set aside)."""
+        self.more_problems: list[Callable[[], list[str]]] = []
+        """Others who are asked for their problems at each `health`."""
 
     def bindings(self) -> dict[str, Handler]:
         """Method name to handler."""
@@ -134,6 +136,8 @@ class System:
         if free < FULL_BYTES and not failing:
             failing.append("The disk is full: new work is refused, and runs wait for room.")
         problems = [*failing, *self.notices]
+        for ask in self.more_problems:
+            problems += ask()
         if FULL_BYTES <= free < LOW_BYTES:
             problems.append(f"The disk is nearly full: {free // MIB} MiB are left.")
         if not claude["found"]:
@@ -204,7 +208,7 @@ class System:
         items = [
             {
                 "key": row.key,
-                "value": _shown(settings[row.key]),
+                "value": _shown(shown(row, settings[row.key])),
                 "origin": settings.origins[row.key],
                 "default": row.default,
                 "meaning": row.meaning,

@@ -9,11 +9,13 @@ from hivectl.server.builtin import BINDINGS
 from hivectl.services.chats import Chats
 from hivectl.services.executions import Executions
 from hivectl.services.messages import Messages
+from hivectl.services.notifications import Notifications
 from hivectl.services.people import People
 from hivectl.services.projects import Projects
 from hivectl.services.questions import Questions
 from hivectl.services.queue import Queue
 from hivectl.services.sessions import Sessions
+from hivectl.services.summaries import Summaries
 from hivectl.services.system import System
 from hivectl.services.usage import Usage
 from hivectl.services.worktrees import Worktrees
@@ -22,11 +24,13 @@ SERVICES: tuple[type[Any], ...] = (
     Chats,
     Executions,
     Messages,
+    Notifications,
     People,
     Projects,
     Questions,
     Queue,
     Sessions,
+    Summaries,
     System,
     Usage,
     Worktrees,

@@ -24,7 +24,7 @@ def test_a_value_is_written_and_comments_stay(hive, daemon, tmp_path):
 @pytest.mark.parametrize("setting", config.SETTINGS, ids=lambda s: s.key)
 def test_every_setting_can_be_set_to_its_default_and_read_back(hive, daemon, tmp_path, setting):
     text = (
-        ",".join(setting.default) if setting.kind == "list"
+        ",".join(setting.default) if isinstance(setting.default, list)
         else ",".join(f"{k}={v}" for k, v in setting.default.items()) if setting.kind == "table"
         else str(setting.default)
     )  # fmt: skip
