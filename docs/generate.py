@@ -21,6 +21,7 @@ from hivectl.model.approval import APPROVAL_MOVES
 from hivectl.model.errors import EXIT_MEANINGS, TABLE
 from hivectl.model.event import EVENTS, MESSAGE_KINDS
 from hivectl.model.work import EXECUTION_MOVES, ORDER_MOVES
+from hivectl.model.worktree import WORKTREE_MOVES
 from hivectl.protocol.closing import MEANINGS, TERMINAL
 from hivectl.protocol.methods import METHODS, Method, params_model
 from hivectl.protocol.schema import build_schema
@@ -264,6 +265,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "failpoints": failpoints,
     "execution-states": lambda: diagram(EXECUTION_MOVES),
     "work-order-states": lambda: diagram(ORDER_MOVES),
+    "worktree-states": lambda: diagram(WORKTREE_MOVES),
     "approval-states": lambda: diagram(APPROVAL_MOVES),
 }
 

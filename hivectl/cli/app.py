@@ -16,6 +16,7 @@ from hivectl.cli.commands import (
     batch,
     daemon,
     night,
+    execution,
     policy,
     project,
     queue,
@@ -90,6 +91,7 @@ app.add_typer(project.app, name="project")
 app.add_typer(sessions.app, name="session")
 app.add_typer(policy.app, name="policy")
 queue.register(app)
+execution.register(app)
 app.add_typer(worker.app, name="worker")
 app.add_typer(night.app, name="notify")
 app.add_typer(system.config_app, name="config")

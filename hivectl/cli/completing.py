@@ -61,6 +61,14 @@ def threads(incomplete: str) -> list[tuple[str, str]]:
     return _shown([(c["thread"], c["title"]) for c in _items("chat.list")], incomplete)
 
 
+def worktrees(incomplete: str) -> list[tuple[str, str]]:
+    """Executions whose worktrees are there."""
+    found = _items("worktree.list")
+    return _shown(
+        [(w["execution"], f"{w['project_name']}: {w['branch']}") for w in found], incomplete
+    )
+
+
 def policies(incomplete: str) -> list[tuple[str, str]]:
     """Ids of rules."""
     found = _items("policy.list")

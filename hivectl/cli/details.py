@@ -19,6 +19,7 @@ def execution(item: Mapping[str, Any]) -> str:
         ("execution", item["execution"]),
         ("work order", f"{item['work_order']}, attempt {item['attempt']}"),
         ("project", f"{item['project_name']} ({item['project']})"),
+        ("worktree", item.get("worktree")),
         ("state", views.state(item)),
         ("cause", item.get("cause")),
         ("message", item.get("message") or None),

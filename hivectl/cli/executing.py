@@ -62,7 +62,12 @@ async def execute(
         waits_for_people=waits_for_people,
         transcript=Transcript(verbose=hive.options.verbose, has_prompts=False, has_ends=False),
     )
-    return await _finish(hive, client, watch)
+    code = await _finish(hive, client, watch)
+    if request.get("worktree") and not hive.is_json:
+        hive.screen.note(
+            ("dim", f"in a worktree; look with: hivectl execution diff {accepted['execution']}")
+        )
+    return code
 
 
 async def attach(

@@ -77,6 +77,12 @@ def state(item: Item) -> str:
     return name
 
 
+def place(item: Item) -> str:
+    """Where an execution runs: its project, with the end of its worktree's id."""
+    worktree = item.get("worktree")
+    return f"{item['project_name']}+{worktree[-8:]}" if worktree else str(item["project_name"])
+
+
 def tokens(usage: Item | None) -> str:
     """Input (with cache) and output."""
     if not usage:
@@ -151,7 +157,7 @@ def _session_state(item: Item) -> str:
 
 EXECUTIONS: Columns = (
     ("EXECUTION", lambda x, _: x["execution"]),
-    ("PROJECT", lambda x, _: x["project_name"]),
+    ("PROJECT", lambda x, _: place(x)),
     ("STATE", lambda x, _: state(x)),
     ("TIME", _lasted),
     ("COST", lambda x, _: money(x.get("cost_usd"), is_rough=x.get("cost_is_estimate"))),
@@ -345,6 +351,21 @@ WORKERS_WIDE: Columns = (
     ("SINCE", lambda x, now: ago(x["registered_at"], now)),
 )
 
+WORKTREES: Columns = (
+    ("EXECUTION", lambda x, _: x["execution"]),
+    ("PROJECT", lambda x, _: x["project_name"]),
+    ("STATE", lambda x, _: x["state"]),
+    ("AGE", lambda x, now: ago(x["created_at"], now)),
+    ("BRANCH", lambda x, _: x["branch"]),
+    ("PROBLEM", lambda x, _: x.get("problem")),
+)
+WORKTREES_WIDE: Columns = (
+    ("WORKTREE", lambda x, _: x["worktree"]),
+    *WORKTREES[:5],
+    ("BASE", lambda x, _: (x.get("base") or "-")[:12]),
+    ("PATH", lambda x, _: x["path"]),
+    WORKTREES[5],
+)
 TABLES: dict[str, tuple[Columns, Columns, str]] = {
     "execution": (EXECUTIONS, EXECUTIONS_WIDE, "execution"),
     "project": (PROJECTS, PROJECTS_WIDE, "name"),
@@ -354,6 +375,7 @@ TABLES: dict[str, tuple[Columns, Columns, str]] = {
     "thread": (THREADS, THREADS_WIDE, "thread"),
     "policy": (POLICIES, POLICIES_WIDE, "id"),
     "order": (ORDERS, ORDERS_WIDE, "work_order"),
+    "worktree": (WORKTREES, WORKTREES_WIDE, "execution"),
     "worker": (WORKERS, WORKERS_WIDE, "name"),
     "policy test": ((), (), "action"),
     "notification": (NOTIFICATIONS, NOTIFICATIONS_WIDE, "id"),

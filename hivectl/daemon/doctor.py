@@ -1,7 +1,7 @@
 """Checks what hivectl needs, without a daemon, and says of each finding what, why and what to do next.
 
-Reads and starts small programs only (`claude --version`, `loginctl`); changes nothing, opens no
-database, never fails itself: a check that breaks is a finding.
+Reads and starts small programs only (`claude --version`, `loginctl`); changes nothing, reads the
+database only, never fails itself: a check that breaks is a finding.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any, Literal
 from hivectl import __version__, config
 from hivectl.agents.claude import MOCK, ClaudeAgent
 from hivectl.config import Places, Settings
-from hivectl.daemon import doctor_system, lifecycle
+from hivectl.daemon import doctor_system, doctor_worktrees, lifecycle
 from hivectl.daemon.redact import redact_text
 from hivectl.kit import files
 from hivectl.logic.environment import inherited
@@ -352,6 +352,11 @@ async def _linger(settings: Settings) -> Finding:
     return Check(*row)
 
 
+def _worktrees(settings: Settings) -> Iterable[Check]:
+    is_running = files.is_locked(settings.places.lock)
+    return [Check(*row) for row in doctor_worktrees.check(settings, is_running=is_running)]  # type: ignore[arg-type]
+
+
 _PROBES: tuple[tuple[str, _Probe], ...] = (
     ("claude", _claude),
     ("claude_env", _claude_environment),
@@ -359,6 +364,7 @@ _PROBES: tuple[tuple[str, _Probe], ...] = (
     ("daemon", _daemon),
     ("leftover", _leftovers),
     ("disk", _disk),
+    ("worktrees", _worktrees),
     ("descendants", _system(doctor_system.descendants)),
     ("exit_codes", _system(doctor_system.exit_codes)),
     ("namespaces", _system(doctor_system.namespaces)),

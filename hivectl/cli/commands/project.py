@@ -227,6 +227,8 @@ def delete(
         hive.print_document(done)
     else:
         hive.screen.result(one_line(f"deleted {project}; its directory is untouched"))
+        for path in done.get("kept") or []:
+            hive.screen.note(("warn", "kept: "), ("", f"{path} holds work that was not accepted"))
 
 
 app.command("exec")(running.exec_)

@@ -45,6 +45,7 @@ def exec_(  # noqa: PLR0917  Typer passes them by name
     not_before: Annotated[str | None, typer.Option("--not-before", metavar="TIME", help="Not before this time, such as 22:30 or 2h from now.")] = None,
     retries: Annotated[int | None, typer.Option("--retries", metavar="N", help="Try again so often after a failure worth it.")] = None,
     on_usage_limit: Annotated[str | None, typer.Option("--on-usage-limit", metavar="park|resume|fail", help="When a usage limit stops it: kept for you, taken up again by itself, or failed.")] = None,
+    worktree: Annotated[bool, typer.Option("--worktree", help="Run in a git worktree and branch of its own, beside what else the project executes.")] = False,
     model: Annotated[str | None, typer.Option("-m", "--model", help="Claude's model.")] = None,
     fallback_model: Annotated[str | None, typer.Option("--fallback-model", help="Model to use when that is overloaded.")] = None,
     permission_mode: Annotated[str | None, typer.Option("--permission-mode", metavar="MODE", help="default, acceptEdits, plan, dontAsk or auto.")] = None,
@@ -104,6 +105,7 @@ def exec_(  # noqa: PLR0917  Typer passes them by name
         "not_before": choosing.later(not_before),
         "retries": retries,
         "on_usage_limit": on_usage_limit,
+        "worktree": worktree or None,
         "idempotency_key": idempotency_key,
     }
 
