@@ -101,6 +101,8 @@ SETTINGS: tuple[Setting, ...] = (
     S("worktree.root", "str", "", "Directory that worktrees lie in, private to you; empty = `hivectl/worktrees` in your data directory, or `worktrees` under HIVECTL_HOME."),
     S("worktree.max_per_project", "int", 20, "Most worktrees of a project that were neither accepted nor discarded.", least=1, most=1000, reloads=True),
     S("worktree.diff_bytes", "size", MIB, "Most bytes of a patch that `execution diff` shows.", least=1024, most=4 * MIB, reloads=True),
+    S("worker.max_external", "int", 100, "Most registered workers outside; who has been offline for the longest makes room.", least=0, most=10_000, reloads=True),
+    S("worker.lease_s", "duration", 30.0, "A worker outside that is silent for so long is offline, and what it carried is lost, where it does not say otherwise.", least=0.5, most=3600, reloads=True),
     S("approval.default", "choice", "ask", "What happens when no rule matches.", choices=("ask", "deny", "allow")),
     S("approval.timeout_s", "duration", 0.0, "How long a person has to answer a permission request; 0 = it waits for ever. A rule can say so for itself.", least=0, reloads=True),
     S("approval.on_timeout", "choice", "deny", "What happens then: it is denied, goes on waiting, or what `approval.default` says. Silence never answers a question.", choices=("wait", "deny", "default"), reloads=True),

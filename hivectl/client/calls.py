@@ -184,6 +184,7 @@ class Calls:
         retries: int | Unset | None = UNSET,
         on_usage_limit: Literal["park", "resume", "fail"] | Unset | None = UNSET,
         worktree: bool | Unset = UNSET,
+        pool: str | Unset = UNSET,
         idempotency_key: str | Unset | None = UNSET,
     ) -> results.Accepted:
         """Accept a prompt; answers as soon as it is durable, never waits for the end."""
@@ -201,6 +202,7 @@ class Calls:
             retries=retries,
             on_usage_limit=on_usage_limit,
             worktree=worktree,
+            pool=pool,
             idempotency_key=idempotency_key,
         )
         answer = await self.request("execute", sent)
@@ -526,6 +528,7 @@ class Calls:
         project: str | Unset | None = UNSET,
         timeout_s: float | Unset | None = UNSET,
         on_timeout: Literal["wait", "default", "deny"] | Unset | None = UNSET,
+        worker: str | Unset | None = UNSET,
     ) -> results.Question:
         """Ask a person, as a worker or from within an execution; answers at once with the question's id."""
         sent = given(
@@ -537,6 +540,7 @@ class Calls:
             project=project,
             timeout_s=timeout_s,
             on_timeout=on_timeout,
+            worker=worker,
         )
         answer = await self.request("question.ask", sent)
         return cast("results.Question", answer)
@@ -748,6 +752,146 @@ class Calls:
         sent = given(project=project, all=all)
         answer = await self.request("queue.clear", sent)
         return cast("results.QueueChanged", answer)
+
+    async def queue_enqueue(
+        self,
+        project: str,
+        prompt: str,
+        *,
+        session: str | Unset = UNSET,
+        fork: bool | Unset = UNSET,
+        options: dict[str, Any] | Unset = UNSET,
+        if_busy: Literal["queue", "fail"] | Unset = UNSET,
+        priority: Literal["high", "normal", "low"] | Unset | None = UNSET,
+        after: list[str] | Unset = UNSET,
+        after_any: list[str] | Unset = UNSET,
+        not_before: str | Unset | None = UNSET,
+        retries: int | Unset | None = UNSET,
+        on_usage_limit: Literal["park", "resume", "fail"] | Unset | None = UNSET,
+        worktree: bool | Unset = UNSET,
+        pool: str | Unset = UNSET,
+        idempotency_key: str | Unset | None = UNSET,
+        idempotent: bool | Unset = UNSET,
+    ) -> results.Accepted:
+        """Accept work for workers outside; like `execute`, in their pool."""
+        sent = given(
+            project=project,
+            prompt=prompt,
+            session=session,
+            fork=fork,
+            options=options,
+            if_busy=if_busy,
+            priority=priority,
+            after=after,
+            after_any=after_any,
+            not_before=not_before,
+            retries=retries,
+            on_usage_limit=on_usage_limit,
+            worktree=worktree,
+            pool=pool,
+            idempotency_key=idempotency_key,
+            idempotent=idempotent,
+        )
+        answer = await self.request("queue.enqueue", sent)
+        return cast("results.Accepted", answer)
+
+    async def queue_claim(
+        self,
+        worker: str,
+        *,
+        wait_s: float | Unset = UNSET,
+    ) -> results.Claimed:
+        """Take the next work order of the worker's pools, waiting for one."""
+        sent = given(worker=worker, wait_s=wait_s)
+        answer = await self.request("queue.claim", sent)
+        return cast("results.Claimed", answer)
+
+    async def queue_heartbeat(
+        self,
+        worker: str,
+        execution: str,
+    ) -> results.Heard:
+        """The worker is alive and carries that execution."""
+        sent = given(worker=worker, execution=execution)
+        answer = await self.request("queue.heartbeat", sent)
+        return cast("results.Heard", answer)
+
+    async def queue_output(
+        self,
+        worker: str,
+        execution: str,
+        first: int,
+        messages: list[dict[str, Any]],
+    ) -> results.OutputTaken:
+        """Append what the worker says to the project's log, each message once."""
+        sent = given(worker=worker, execution=execution, first=first, messages=messages)
+        answer = await self.request("queue.output", sent)
+        return cast("results.OutputTaken", answer)
+
+    async def queue_complete(
+        self,
+        worker: str,
+        execution: str,
+        *,
+        result: str | Unset = UNSET,
+        structured: Any | Unset = UNSET,
+        usage: dict[str, Any] | Unset = UNSET,
+    ) -> results.Execution:
+        """The worker has done it."""
+        sent = given(
+            worker=worker, execution=execution, result=result, structured=structured, usage=usage
+        )
+        answer = await self.request("queue.complete", sent)
+        return cast("results.Execution", answer)
+
+    async def queue_fail(
+        self,
+        worker: str,
+        execution: str,
+        message: str,
+        *,
+        retryable: bool | Unset = UNSET,
+        usage: dict[str, Any] | Unset = UNSET,
+    ) -> results.Execution:
+        """The worker could not do it."""
+        sent = given(
+            worker=worker, execution=execution, message=message, retryable=retryable, usage=usage
+        )
+        answer = await self.request("queue.fail", sent)
+        return cast("results.Execution", answer)
+
+    async def worker_register(
+        self,
+        name: str,
+        *,
+        pools: list[str] | Unset = UNSET,
+        lease_s: float | Unset | None = UNSET,
+    ) -> results.Registered:
+        """Be a worker; a name that comes again takes over from the earlier one."""
+        sent = given(name=name, pools=pools, lease_s=lease_s)
+        answer = await self.request("worker.register", sent)
+        return cast("results.Registered", answer)
+
+    async def worker_heartbeat(
+        self,
+        worker: str,
+        *,
+        fault: str | Unset | None = UNSET,
+        leaves: bool | Unset = UNSET,
+    ) -> results.Heard:
+        """The worker is alive."""
+        sent = given(worker=worker, fault=fault, leaves=leaves)
+        answer = await self.request("worker.heartbeat", sent)
+        return cast("results.Heard", answer)
+
+    async def worker_deregister(
+        self,
+        worker: str,
+    ) -> results.Deregistered:
+        """Be no worker any more; what it carries is lost."""
+        sent = given(worker=worker)
+        answer = await self.request("worker.deregister", sent)
+        return cast("results.Deregistered", answer)
 
     async def worker_list(
         self,

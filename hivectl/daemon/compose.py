@@ -47,6 +47,7 @@ from hivectl.services.sessions import Sessions
 from hivectl.services.summaries import Summaries
 from hivectl.services.system import System
 from hivectl.services.usage import Usage
+from hivectl.services.workers import Workers
 from hivectl.services.worktrees import Worktrees
 from hivectl.store import usage, work
 from hivectl.store.database import Database, DatabaseDamaged, Tx, set_aside
@@ -291,6 +292,7 @@ class Daemon:
             projects,
             executions,
             Queue(house, projects, executions),
+            Workers(house, executions),
             Sessions(house, projects),
             people,
             questions,
@@ -354,6 +356,7 @@ class Daemon:
             await _try("tell of the stop", told)
         if self._engine is not None:
             self._engine.is_draining = True
+            self._engine.outside.close()
             if runs != "keep":
                 stopped = self._engine.stop(runs=runs, timeout_s=timeout_s)
                 await _try("end the runs", stopped)

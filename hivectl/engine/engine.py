@@ -21,6 +21,7 @@ from hivectl.engine.accepting import Accepting
 from hivectl.engine.budgets import BudgetClock
 from hivectl.engine.expiring import Expiring
 from hivectl.engine.keeping import KeepAlive
+from hivectl.engine.outside import Outside
 from hivectl.engine.questions import Questions
 from hivectl.engine.runner import RETRYABLE, Runner, World
 from hivectl.engine.warm import Parking
@@ -98,6 +99,7 @@ class Engine:
         self.expiring = Expiring(world, self.decide)
         self._wake = asyncio.Event()
         self.is_draining = False
+        self.outside = Outside(world, wake=self.wake, is_draining=lambda: self.is_draining)
         self._had_descriptors = True
         self._waiters: dict[str, set[asyncio.Event]] = {}
         self._accepted: dict[str, tuple[str, int] | None] = {}
@@ -113,12 +115,15 @@ class Engine:
         await self.world.db.write(lambda tx: _mend(tx, slots))
         live = await self.world.db.write(work.live)
         known = {execution.process for execution in live}
-        for execution in live:
+        ours = [execution for execution in live if not execution.is_outside]
+        for execution in ours:
             self._launch(execution, is_adopting=True)
         strays = [process for process in self.world.host.list_processes() if process not in known]
         if strays:
             _ = self.world.nursery.start(self._clear_strays(strays), name="strays")
         _ = self.world.nursery.start(self._claim_loop(), name="claims")
+        _ = self.world.nursery.start(self.outside.serve(), name="claims from outside")
+        _ = self.world.nursery.start(self.outside.alarm.run(), name="leases")
         budgets = BudgetClock(
             self.world.db, self.world.settings, stop=self._stop_live, wake=self.wake
         )
@@ -128,7 +133,7 @@ class Engine:
         _ = self.world.nursery.start(self.questions.expire_loop(), name="question time-outs")
         _ = self.world.nursery.start(self.expiring.alarm.run(), name="time-outs of approvals")
         self.wake()
-        return {"adopted": len(live), "strays": len(strays)}
+        return {"adopted": len(ours), "outside": len(live) - len(ours), "strays": len(strays)}
 
     async def _clear_strays(self, processes: list[str]) -> None:
         """Process directories nobody knows: of executions that have ended, or of a database that was lost."""
@@ -148,12 +153,17 @@ class Engine:
         self.world.host.remove(process)
 
     async def stop(self, *, runs: str, timeout_s: float | None) -> list[str]:
-        """No new work; then leave the runs going, wait for them, or end them. Returns the ids still live."""
+        """No new work; then leave the runs going, wait for them, or end them. Returns the ids still live.
+
+        Workers outside live on, whatever becomes of ours."""
         self.is_draining = True
+        self.outside.close()
         # Writes settle in order: a claim that was on its way has its runner when this one returns.
         with suppress(HiveError):
             await self.world.db.write(lambda _tx: None)
         if runs == "kill":
+            with suppress(HiveError):
+                await self.outside.ask_all(note="The daemon was stopped.")
             for runner in self._live_runners():
                 await self._stop_one(runner, StopMode.TERMINATE, StopReason.SHUTDOWN)
         if runs in ("kill", "wait"):
@@ -198,6 +208,7 @@ class Engine:
     async def _claim_loop(self) -> None:
         while True:
             due_us = await self._claim_all()
+            self.outside.wake()
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._until_s(due_us)):
                     await self._wake.wait()
@@ -302,12 +313,18 @@ class Engine:
 
         One that has ended already is passed over, or with `is_strict` refused: PROCESS_NOT_FOUND. Raises
         STORAGE_FULL when it cannot be stored who stopped it; it is stopped all the same."""
-        runners = []
+        runners: list[Runner] = []
+        outside: list[str] = []
         refused: HiveError | None = None
         for id_ in ids:
             stop = partial(_want_stop, id_=id_, mode=mode, by=by, note=note, is_strict=is_strict)
             try:
-                is_live = (await self.world.db.write(stop)).state in LIVE_STATES
+                execution = await self.world.db.write(stop)
+                is_live = execution.state in LIVE_STATES
+                if execution.is_outside:
+                    outside.append(id_)
+                    if mode is StopMode.KILL:
+                        await self.outside.stop_now(id_)
             except HiveError as exc:
                 if exc.code not in RETRYABLE:
                     raise
@@ -323,10 +340,10 @@ class Engine:
                 hint="Free some space; `hivectl ps` then shows how it ended.",
                 retry_after_ms=1000,
             ) from refused
-        await self._wait_gone(runners, mode)
+        await self._wait_gone(runners, outside, mode)
         return [await self.find(id_) for id_ in ids]
 
-    async def _wait_gone(self, runners: list[Runner], mode: StopMode) -> None:
+    async def _wait_gone(self, runners: list[Runner], outside: list[str], mode: StopMode) -> None:
         settings = self.world.settings()
         rungs = {
             StopMode.KILL: (),
@@ -339,6 +356,8 @@ class Engine:
             async with asyncio.timeout(limit):
                 for runner in runners:
                     await runner.done.wait()
+                for id_ in outside:
+                    await self.wait(id_, timeout_s=None, or_waiting=False)
         except TimeoutError:
             _log.warning("a stop takes longer than it may", extra={"limit_s": limit, "mode": mode})
 
@@ -358,7 +377,7 @@ class Engine:
 
         def change(tx: Tx) -> Question:
             answered = answer(tx)
-            if answered.request is not None and answered.execution is not None:
+            if answered.execution is not None:
                 work.go_on(tx, answered.execution)
             return answered
 

@@ -99,6 +99,6 @@ class Questions:
 def _expire(tx: Tx) -> tuple[list[Question], int | None]:
     expired = questions.expire(tx)
     for question in expired:
-        if question.request is not None and question.execution is not None:
+        if question.execution is not None:
             work.go_on(tx, question.execution)
     return expired, questions.next_expiry_us(tx)

@@ -243,7 +243,7 @@ def _restore(tx: Tx, story: _Story, rebuilt: Rebuilt) -> None:
     tx.run(
         "UPDATE projects SET (executions, cost_usd, input_tokens, output_tokens) = (SELECT count(*), total(cost_usd),"
         " coalesce(sum(usage ->> 'input_tokens'), 0), coalesce(sum(usage ->> 'output_tokens'), 0) FROM executions e"
-        " WHERE e.project = projects.id AND e.ended_us IS NOT NULL AND e.process IS NOT NULL) WHERE id = ?",
+        " WHERE e.project = projects.id AND e.ended_us IS NOT NULL AND (e.process IS NOT NULL OR e.started_us IS NOT NULL)) WHERE id = ?",
         p["id"],
     )  # fmt: skip
     tx.run(
@@ -284,13 +284,14 @@ def _restore_execution(
     # Attempts come in their order: the newest says what the order is now, and keeps its first place.
     tx.run(
         "INSERT INTO orders(id, project, lane, state, priority, rank, attempt, prompt, prompt_uuid, session, fork, options, actor,"
-        " created_us, pool, retries, hold, not_before_us) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+        " created_us, pool, retries, hold, not_before_us, is_idempotent) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
         " ON CONFLICT(id) DO UPDATE SET state = excluded.state, attempt = excluded.attempt, prompt_uuid = excluded.prompt_uuid,"
         " session = excluded.session, fork = excluded.fork, hold = excluded.hold, not_before_us = excluded.not_before_us,"
         " retry_count = retry_count + 1",
         created["work_order"], project, lane, order_state, created.get("priority", "normal"), rank, created["attempt"],
         prompt, uuid, created["session"], int(created.get("fork", False)), options, created["actor"], created["ts"],
         pool, created.get("retries", 0), hold, parse_time_us(not_before) if hold and not_before else None,
+        int(bool(created.get("idempotent"))),
     )  # fmt: skip
     if hold is Hold.AFTER:
         needs = [(ref, 0) for ref in created.get("after", [])]

@@ -165,6 +165,12 @@ def from_error(error: HiveError) -> Outcome:
     )
 
 
+def of_stop(reason: str, note: str = "") -> Outcome:
+    """How an execution ended whose worker outside was told to stop it."""
+    state, cause, what = _STOPS.get(reason, _STOPS["user"])
+    return Outcome(state=state, cause=cause, message=note or f"{what}.")
+
+
 def judge(
     *,
     ended: ExitFacts,

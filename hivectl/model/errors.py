@@ -102,6 +102,7 @@ TABLE: dict[str, ErrorKind] = {
     "MERGE_REFUSED": ErrorKind(-32009, 409, _E.CONFLICT, False, "The changes cannot be taken over as things stand; nothing was touched.", "See `details.reason`, mend it and accept again."),
     "UNSAVED_WORK": ErrorKind(-32009, 409, _E.CONFLICT, False, "Work would be lost.", "Look with `hivectl execution diff`; accept it, or discard it with --force."),
     "INVALID_STATE": ErrorKind(-32009, 409, _E.CONFLICT, False, "That step is not allowed in this state.", "See `details.allowed`."),
+    "LEASE_LOST": ErrorKind(-32009, 409, _E.CONFLICT, False, "The worker does not carry that execution any more; what it sends of it is dropped.", "Stop that work. What became of it: `hivectl describe ID`."),
     "IDEMPOTENCY_MISMATCH": ErrorKind(-32009, 409, _E.CONFLICT, False, "The idempotency key was used for a different request.", "Use a new key."),
     "SESSION_IN_USE": ErrorKind(-32009, 409, _E.CONFLICT, True, "An execution is using that session.", "Wait for it, or start a new session with --new."),
     "PROJECT_BUSY": ErrorKind(-32010, 409, _E.CONFLICT, True, "The project is executing.", "Leave it in the queue (if_busy=queue), wait, or kill the execution."),

@@ -194,6 +194,8 @@ class Outcome:
     survivors: int = 0
     is_session_lost: bool = False
     """Claude no longer has the conversation that was to be continued."""
+    is_final: bool = False
+    """Whoever did it says that another attempt is of no use."""
     usage: Usage = field(default_factory=Usage)
 
 
@@ -284,3 +286,8 @@ class Execution:
     def stream(self) -> str:
         """Where its events are."""
         return f"project:{self.project}"
+
+    @property
+    def is_outside(self) -> bool:
+        """A worker outside carries it: no process of ours."""
+        return self.process is None and self.state in LIVE_STATES

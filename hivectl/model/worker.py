@@ -25,6 +25,8 @@ class WorkerStatus(StrEnum):
 
 LOCAL_POOL = "claude"
 """The pool that the daemon's own slots serve."""
+EXTERNAL_POOL = "external"
+"""The pool of programs outside, where nobody names another."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +47,15 @@ class Worker:
     """None for slots: they live with the daemon."""
     actor: str
     registered_us: int
+    lease_us: int
+    """How long it may be silent; 0 for slots."""
+    is_offline: bool
+    """It was silent for longer, and that was told."""
+
+    @property
+    def actor_name(self) -> str:
+        """Who asks, when it asks a person something."""
+        return f"worker:{self.name}"
 
     def status(self, *, now_us: int, is_waiting: bool) -> WorkerStatus:
         """`is_waiting`: what it carries waits for a person."""

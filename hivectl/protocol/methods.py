@@ -30,7 +30,8 @@ class Method:
     socket_only: bool = False
     """Makes sense only on a connection that stays: not offered on POST /rpc."""
     changes: bool = False
-    """Changes state: audited, and refused while the daemon stops."""
+    """Changes state: audited, and refused while the daemon stops. Not so what a worker says every few
+    seconds, and its claims: they may be repeated."""
 
 
 # A table is read by its columns.
@@ -94,6 +95,15 @@ _ROWS = (
     Method("queue.cancel", Scope.MANAGE, "QueueCancel", "Order", "Cancel a waiting work order.", changes=True),
     Method("queue.retry", Scope.MANAGE, "OrderRef", "Order", "Queue again what was given up, or at once what waits for a retry.", changes=True),
     Method("queue.clear", Scope.MANAGE, "QueueClear", "QueueChanged", "Cancel all that waits, of one project or at all.", changes=True),
+    Method("queue.enqueue", Scope.EXECUTE, "Enqueue", "Accepted", "Accept work for workers outside; like `execute`, in their pool.", changes=True),
+    Method("queue.claim", Scope.WORK, "QueueClaim", "Claimed", "Take the next work order of the worker's pools, waiting for one."),
+    Method("queue.heartbeat", Scope.WORK, "Carried", "Heard", "The worker is alive and carries that execution."),
+    Method("queue.output", Scope.WORK, "QueueOutput", "OutputTaken", "Append what the worker says to the project's log, each message once."),
+    Method("queue.complete", Scope.WORK, "QueueComplete", "Execution", "The worker has done it.", changes=True),
+    Method("queue.fail", Scope.WORK, "QueueFail", "Execution", "The worker could not do it.", changes=True),
+    Method("worker.register", Scope.WORK, "WorkerRegister", "Registered", "Be a worker; a name that comes again takes over from the earlier one.", changes=True),
+    Method("worker.heartbeat", Scope.WORK, "WorkerHeartbeat", "Heard", "The worker is alive."),
+    Method("worker.deregister", Scope.WORK, "OneWorker", "Deregistered", "Be no worker any more; what it carries is lost.", changes=True),
     Method("worker.list", Scope.READ, "WorkerList", "WorkerPage", "Workers: the slots of this daemon, and programs outside."),
     Method("worker.get", Scope.READ, "WorkerRef", "Worker", "One worker."),
     Method("worker.scale", Scope.MANAGE, "WorkerScale", "WorkerPage", "Have more or fewer local workers; what runs is not touched.", changes=True),

@@ -10,8 +10,11 @@ from hivectl.protocol.patterns import ENV_NAME_PATTERN, NAME_PATTERN
 
 MAX_PROMPT_BYTES = 5 * 1024 * 1024
 MAX_PAGE = 1000
+MAX_OUTPUTS = 100
+"""Messages of one `queue.output`."""
 
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN, max_length=100)]
+Pool = Annotated[str, StringConstraints(pattern=NAME_PATTERN, max_length=64)]
 Ref = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 Text = Annotated[str, StringConstraints(max_length=100_000)]
 Pattern = Annotated[str, StringConstraints(min_length=1, max_length=2000)]
@@ -150,7 +153,8 @@ class Execute(Params):
     """One prompt. `session`: current, new, or an id. `after`: work orders (or executions of them) that must be
     completed first; `after_any`: that must have ended, however. `not_before`: a time, or `10m` from now. `retries`, `on_usage_limit`: the settings' when left out.
     With `worktree` it runs in a git worktree and branch of its own, beside whatever else the project executes,
-    in a new conversation or a copy of the one named."""
+    in a new conversation or a copy of the one named. `pool`: whose workers may carry it; `claude` are the
+    daemon's own."""
 
     project: Ref
     prompt: Annotated[str, StringConstraints(min_length=1)]
@@ -165,7 +169,16 @@ class Execute(Params):
     retries: Annotated[int, Field(ge=0, le=100)] | None = None
     on_usage_limit: Literal["park", "resume", "fail"] | None = None
     worktree: bool = False
+    pool: Pool = "claude"
     idempotency_key: Ref | None = None
+
+
+class Enqueue(Execute):
+    """Like `execute`, in the pool of workers outside unless another is named. `idempotent`: doing it twice
+    does no harm, so that it is queued again once when its worker is lost, also without retries."""
+
+    pool: Pool = "external"
+    idempotent: bool = False
 
 
 class ExecutionList(Params):
@@ -419,7 +432,8 @@ class QuestionAnswer(Params):
 
 class QuestionAsk(Params):
     """`execution` and `project` say what it is about; a caller inside an execution asks for that one.
-    `timeout_s` and `on_timeout` replace the project's; 0 waits for ever."""
+    `timeout_s` and `on_timeout` replace the project's; 0 waits for ever. With `worker` the execution it carries
+    is `waiting` until there is an answer."""
 
     text: Annotated[str, StringConstraints(min_length=1, max_length=10_000)]
     choices: Annotated[
@@ -431,6 +445,13 @@ class QuestionAsk(Params):
     project: Ref | None = None
     timeout_s: Annotated[float, Field(ge=0, le=24 * 86400, strict=False)] | None = None
     on_timeout: Literal["wait", "default", "deny"] | None = None
+    worker: Ref | None = None
+
+    @model_validator(mode="after")
+    def _carried(self) -> QuestionAsk:
+        if self.worker is not None and self.execution is None:
+            raise ValueError("a worker asks about the execution it carries")
+        return self
 
 
 class ChatList(Params):
@@ -580,6 +601,95 @@ class WorkerRef(Params):
     """A worker by id or name."""
 
     worker: Ref
+
+
+class WorkerRegister(Params):
+    """`pools` whose work it takes. `lease_s`: it is taken for lost after so long without a word; the setting
+    worker.lease_s when left out."""
+
+    name: Name
+    pools: Annotated[list[Pool], Field(min_length=1, max_length=16)] = Field(
+        default_factory=lambda: ["external"]
+    )
+    lease_s: Annotated[float, Field(ge=0.5, le=3600, strict=False)] | None = None
+
+
+class OneWorker(Params):
+    """A worker by the id its registration gave it."""
+
+    worker: Ref
+
+
+class WorkerHeartbeat(Params):
+    """`fault`: what is wrong with it, shown as status `error`; an empty text takes that back. `leaves`: it
+    takes nothing new, and its open claim ends."""
+
+    worker: Ref
+    fault: Annotated[str, StringConstraints(max_length=1000)] | None = None
+    leaves: bool = False
+
+
+class QueueClaim(Params):
+    """`wait_s`: how long to wait when there is nothing to do."""
+
+    worker: Ref
+    wait_s: Annotated[float, Field(ge=0, le=60, strict=False)] = 30.0
+
+
+class Carried(Params):
+    """A worker and the execution it carries."""
+
+    worker: Ref
+    execution: Ref
+
+
+class OutputMessage(Params):
+    """Either `text`, or `raw`: an object in the form of Claude's messages."""
+
+    kind: Literal["assistant", "user", "system"] = "assistant"
+    text: Text | None = None
+    raw: dict[str, Any] | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> OutputMessage:
+        if (self.text is None) == (self.raw is None):
+            raise ValueError("give either text or raw")
+        return self
+
+
+class QueueOutput(Carried):
+    """`first` is the number of the first of the messages, counted from 0 over the whole execution: what was
+    taken already is passed over, so that a call may be repeated."""
+
+    first: Annotated[int, Field(ge=0)]
+    messages: Annotated[list[OutputMessage], Field(min_length=1, max_length=MAX_OUTPUTS)]
+
+
+class WorkUsage(Params):
+    """What the work used, as far as the worker knows."""
+
+    turns: Annotated[int, Field(ge=0, le=10**9)] = 0
+    input_tokens: Annotated[int, Field(ge=0, le=10**12)] = 0
+    output_tokens: Annotated[int, Field(ge=0, le=10**12)] = 0
+    cache_read_tokens: Annotated[int, Field(ge=0, le=10**12)] = 0
+    cache_creation_tokens: Annotated[int, Field(ge=0, le=10**12)] = 0
+    cost_usd: Annotated[float, Field(ge=0, le=1e6, strict=False)] = 0.0
+
+
+class QueueComplete(Carried):
+    """`result` for people, `structured` for programs."""
+
+    result: Annotated[str, StringConstraints(max_length=1_000_000)] = ""
+    structured: Any = None
+    usage: WorkUsage = WorkUsage()
+
+
+class QueueFail(Carried):
+    """Why. `retryable` false: another attempt is of no use, whatever retries are left."""
+
+    message: Annotated[str, StringConstraints(min_length=1, max_length=4000)]
+    retryable: bool = True
+    usage: WorkUsage = WorkUsage()
 
 
 class WorkerList(Params):

@@ -742,6 +742,88 @@ class Worker(TypedDict):
     registered_at: str
 
 
+class Registered(TypedDict):
+    """A worker is registered. `worker` is what it calls itself from now on."""
+
+    worker: str
+    name: str
+    pools: list[str]
+    lease_s: float
+    lease_until: str
+    lost: str | None
+    """The execution an earlier one of this name carried: it has ended without a result."""
+
+
+class Deregistered(TypedDict):
+    """The worker is gone."""
+
+    worker: str
+    name: str
+    lost: str | None
+    """The execution it still carried: it has ended without a result."""
+
+
+class Heard(TypedDict):
+    """A worker was heard of."""
+
+    worker: str
+    lease_until: str
+    is_draining: bool
+    """It is to take nothing new."""
+    execution: str | None
+    """What it carries."""
+    state: str | None
+    """running, or waiting for a person."""
+    cancel: bool
+    """That is to be stopped: end it with `queue.fail`."""
+    cancel_reason: str | None
+
+
+class JobProject(TypedDict):
+    """Where the work is."""
+
+    id: str
+    name: str
+    path: str
+
+
+class Job(TypedDict):
+    """What a worker is to do."""
+
+    execution: str
+    work_order: str
+    attempt: int
+    project: JobProject
+    prompt: str
+    session: str
+    options: dict[str, Any]
+    priority: str
+    pool: str
+    state: str
+    cancel: bool
+    """It is to be stopped already."""
+    outputs: int
+    """How many messages were posted: above 0 only where the claim was made before."""
+    lease_until: str
+
+
+class Claimed(TypedDict):
+    """The next work order; None: there was none in time."""
+
+    job: Job | None
+    is_draining: bool
+    lease_until: str
+
+
+class OutputTaken(TypedDict):
+    """The messages are in the log."""
+
+    next: int
+    """Number of the next message."""
+    cancel: bool
+    lease_until: str
+
+
 class WorkerPage(TypedDict):
     """Workers by name."""
 

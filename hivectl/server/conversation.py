@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from hivectl.kit.ids import make_id
-from hivectl.model.access import Caller
+from hivectl.model.access import Caller, Scope
 from hivectl.model.errors import HiveError
 from hivectl.protocol import frames
 from hivectl.protocol.closing import Close
@@ -187,6 +187,11 @@ class Conversation:
         self._caller = self._context.callers.caller_of(self._peer, connection=self.id)
         self._line.become_known()
 
+    def _work(self) -> None:
+        """Whoever works here must not approve here: not what it asks itself, nor anything else."""
+        if self._caller is not None:
+            self._caller = self._caller.as_worker()
+
     def _start_request(
         self, request_id: frames.RequestId, request: frames.Request, caller: Caller
     ) -> None:
@@ -218,6 +223,8 @@ class Conversation:
             result = await self._context.dispatcher.dispatch(
                 caller, method, request.params, self._bindings
             )
+            if method.scope is Scope.WORK:
+                self._work()
             if isinstance(result, Reply):
                 result, then = result.result, result.then
             payload = frames.encode_result(request_id, result)

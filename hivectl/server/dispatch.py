@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from hivectl.kit.ids import make_id
-from hivectl.model.access import SELF_DENIED, Caller
+from hivectl.model.access import Caller
 from hivectl.model.errors import HiveError
 from hivectl.protocol.methods import METHODS, Method, params_model
 from hivectl.protocol.patterns import ENV_NAME_PATTERN, NAME_PATTERN
@@ -109,9 +109,10 @@ def check_scope(caller: Caller, method: Method) -> None:
         return
     scope = method.scope
     assert scope is not None, "a method without scope is open to all"
-    if caller.execution is not None and scope in SELF_DENIED:
+    if caller.is_denied(scope):
         raise HiveError(
             "SELF_APPROVAL_DENIED",
+            "A connection that works as a worker may not do that." if caller.is_worker else "",
             details={"scope": scope.value, "execution": caller.execution},
         )
     raise HiveError(

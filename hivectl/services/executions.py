@@ -22,6 +22,7 @@ from hivectl.model.access import Caller, Scope
 from hivectl.model.errors import HiveError
 from hivectl.model.project import Project
 from hivectl.model.work import Execution
+from hivectl.model.worker import LOCAL_POOL
 from hivectl.ports import StopMode
 from hivectl.services import beside
 from hivectl.services.house import Handler, House, page_cursor, parse_later_us
@@ -48,6 +49,7 @@ class Executions:
         """Method name to handler."""
         return {
             "execute": self.execute,
+            "queue.enqueue": self.execute,
             "execution.list": self.list,
             "execution.get": self.get,
             "execution.wait": self.wait,
@@ -84,6 +86,11 @@ class Executions:
         options = self._merge(p.options, project)
         await self._check_directory(project)
         worktree = None
+        if p.worktree and p.pool != LOCAL_POOL:
+            raise HiveError(
+                "INVALID_PARAMS", "worktree: only the daemon's own workers (the pool claude) run in one.",
+                details={"errors": [{"pointer": "/worktree", "message": "needs the pool claude"}]},
+            )  # fmt: skip
         if p.worktree:
             worktree = await beside.wanted(self._h, project, self._projects.surroundings({}))
         wish = work.Wish(
@@ -105,9 +112,7 @@ class Executions:
             refuse_if_busy=p.if_busy == "fail",
             max_orders=settings.number("queue.max_orders"),
             key_age_us=settings.number("queue.idempotency_h") * HOUR_US,
-            account=account_of(
-                environment(settings.environment, settings["claude.env"], project.env, "")
-            ),
+            account=self._account(p.pool, project),
             **self._queue_wish(p),
         )
         wish.message.update(self._prompt_message(wish))
@@ -119,6 +124,15 @@ class Executions:
             replayed=accepted.is_replayed,
             warnings=[*warnings, *await self._held(project.id, caller.actor)],
             position=accepted.position,
+        )
+
+    def _account(self, pool: str, project: Project) -> str:
+        """Whose usage limit it counts against; nobody's, where another program does the work."""
+        if pool != LOCAL_POOL:
+            return ""
+        settings = self._h.settings()
+        return account_of(
+            environment(settings.environment, settings["claude.env"], project.env, "")
         )
 
     def _queue_wish(self, p: Any) -> dict[str, Any]:
@@ -139,6 +153,8 @@ class Executions:
             "not_before_us": not_before_us,
             "retries": settings.number("queue.retries") if p.retries is None else p.retries,
             "on_usage_limit": p.on_usage_limit,
+            "pool": p.pool,
+            "is_idempotent": getattr(p, "idempotent", False),
         }
 
     async def _accepted(
@@ -388,6 +404,8 @@ def _digest(project: Project, p: Any) -> str:
     body = [project.id, p.prompt, p.session, p.fork, options, p.priority]
     if p.worktree:
         body.append("worktree")
+    if p.pool != LOCAL_POOL:
+        body.append([p.pool, getattr(p, "idempotent", False)])
     placed = [p.after, p.after_any, p.not_before, p.retries, p.on_usage_limit]
     if (
         any(placed) or p.retries == 0

@@ -17,7 +17,7 @@ from hivectl.services.house import Handler, House, page_cursor
 from hivectl.services.people import People
 from hivectl.services.projects import Projects
 from hivectl.services.views import time_or_none
-from hivectl.store import chats, projects, questions, rows, work
+from hivectl.store import chats, leases, projects, questions, rows, work
 from hivectl.store.database import Tx
 
 CLAUDES_OWN = "AskUserQuestion"
@@ -145,6 +145,10 @@ class Questions:
         general = patience_of(self._h.settings())
 
         def change(tx: Tx) -> Question:
+            asker = f"execution:{execution}" if caller.execution else caller.actor
+            if p.worker is not None:
+                worker, _ = leases.carried(tx, p.worker, p.execution, actor=caller.actor)
+                asker = worker.actor_name
             if execution is not None:
                 chat = chats.of_execution(tx, work.find(tx, execution).id)
             else:
@@ -153,7 +157,7 @@ class Questions:
             if chat.project is not None:
                 patience = patience_for(general, projects.find(tx, chat.project).defaults)
             wish = questions.Wish(
-                asker=f"execution:{execution}" if caller.execution else caller.actor,
+                asker=asker,
                 text=p.text.strip(),
                 choices=tuple(dict.fromkeys(p.choices)),
                 multi=p.multi,
@@ -162,7 +166,10 @@ class Questions:
                 patience=_patience(patience, p),
                 request_id=caller.request,
             )
-            return questions.ask(tx, wish, chat)
+            asked = questions.ask(tx, wish, chat)
+            if p.worker is not None:
+                work.wait_for_person(tx, p.execution)
+            return asked
 
         if not p.text.strip():
             raise _unfit("text", "it holds only white space")

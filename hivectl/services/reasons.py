@@ -7,7 +7,7 @@ from typing import Any
 from hivectl.kit.clock import format_us
 from hivectl.model.work import Hold, Order, OrderState
 from hivectl.model.worker import LOCAL_POOL
-from hivectl.store import queue, usage
+from hivectl.store import leases, queue, usage
 from hivectl.store.database import Tx
 from hivectl.store.moves import find, pending_of
 
@@ -124,7 +124,16 @@ def _slots(tx: Tx, order: Order, caps: queue.Caps, said: list[str]) -> None:
     if caps.only_resume:
         said.append("The daemon is stopping and starts nothing new.")
     if order.pool != LOCAL_POOL:
-        said.append(f"No worker of the pool {order.pool!r} has claimed it yet.")
+        count, free = leases.serving(tx, order.pool)
+        if count == 0:
+            said.append(
+                f"No worker that serves the pool {order.pool!r} is there: `hivectl worker list`."
+            )
+        elif free == 0:
+            said.append(f"All {count} workers of the pool {order.pool!r} are taken.")
+        _caps(tx, order, caps, said)
+        if not said:
+            said.append(f"A worker of the pool {order.pool!r} has yet to claim it.")
         return
     slots = _row(
         tx,

@@ -75,6 +75,8 @@ def settle(tx: Tx, ended: Execution, outcome: Outcome, rules: Rules) -> Settled:
         retries=order.retries, retry_count=order.retry_count, is_idempotent=order.is_idempotent,
         backoff=rules.backoff, share=jitter(),
     )  # fmt: skip
+    if outcome.is_final:
+        decided = retry.GiveUp(is_dead=False)
     if isinstance(decided, retry.Again):
         at_us = tx.now_us + int(decided.delay_s * MICROSECOND)
         return put_back(

@@ -9,9 +9,10 @@ from hivectl.store.database import Tx
 
 WAITED_FOR = (
     "SELECT id FROM approvals WHERE execution = {0} AND state = 'pending' UNION ALL"
-    " SELECT id FROM questions WHERE execution = {0} AND state = 'pending' AND request IS NOT NULL"
+    " SELECT id FROM questions WHERE execution = {0} AND state = 'pending'"
+    " AND (request IS NOT NULL OR asker LIKE 'worker:%')"
 )
-"""A question that was asked through the protocol stops nobody: its asker may go on meanwhile."""
+"""A question about an execution that somebody else asked through the protocol stops nobody."""
 
 
 def pending_of(tx: Tx, execution: str) -> list[str]:

@@ -52,8 +52,8 @@ def claim(tx: Tx, caps: Caps, *, process: str) -> Claimed | None:
     slot = workers.free_slot(tx)
     if slot is None or _count(tx, "('starting','running')") >= caps.max_live:
         return None
-    answered = tx.one(
-        "SELECT id, wants_slot FROM executions WHERE wants_slot IS NOT NULL ORDER BY wants_slot, id LIMIT 1"
+    answered = tx.one(  # never of a worker outside: that goes on by itself
+        "SELECT id, wants_slot FROM executions WHERE wants_slot IS NOT NULL AND process IS NOT NULL ORDER BY wants_slot, id LIMIT 1"
     )
     head = None
     if not caps.only_resume and _count(tx, "('waiting')") < caps.max_waiting:
@@ -63,6 +63,12 @@ def claim(tx: Tx, caps: Caps, *, process: str) -> Claimed | None:
     if head is None:
         return None
     return Claimed(start(tx, head["head"], slot, process=process), is_resumed=False)
+
+
+def has_room(tx: Tx, caps: Caps) -> bool:
+    """Whether anything new may start at all."""
+    is_full = _count(tx, "('starting','running')") >= caps.max_live
+    return not is_full and _count(tx, "('waiting')") < caps.max_waiting
 
 
 def _count(tx: Tx, states: str) -> int:

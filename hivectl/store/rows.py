@@ -53,6 +53,7 @@ _BOOL = frozenset(
         "is_draining",
         "cost_is_estimate",
         "is_idempotent",
+        "is_offline",
         "multi",
     }
 )

@@ -5,7 +5,7 @@ States are assigned in `hivectl.store.moves`, what follows from an end is decide
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from hivectl.kit import failpoint
@@ -20,6 +20,7 @@ from hivectl.model.work import (
     Hold,
     OrderState,
     Outcome,
+    Usage,
 )
 from hivectl.model.worker import LOCAL_POOL
 from hivectl.store import attempts, lanes, projects, rows, usage, workers, worktrees
@@ -114,6 +115,7 @@ def enqueue(tx: Tx, wish: Wish) -> tuple[Execution, bool]:
         "options": wish.options,
         "pool": wish.pool,
         "retries": wish.retries,
+        "idempotent": wish.is_idempotent,
         "hold": hold,
         "after": list(wish.after),
         "after_any": list(wish.after_any),
@@ -265,6 +267,29 @@ def store_verdict(tx: Tx, id_: str, verdict: dict[str, Any]) -> None:
     usage.tell(tx, execution, total, list(models), is_estimate=False)
 
 
+@dataclass(frozen=True, slots=True)
+class _Stated:
+    """What a worker outside says that it used."""
+
+    usage: Usage
+    models: tuple[()] = ()
+    is_total: bool = False
+
+
+def book(tx: Tx, id_: str, used: Usage) -> None:
+    """A worker outside states what its execution used."""
+    if used == Usage():
+        return
+    execution = find(tx, id_)
+    turn, parts = usage.settle(tx, execution, _Stated(used))
+    total = usage.added(execution.usage, turn)
+    tx.run(
+        "UPDATE executions SET usage = ?, cost_usd = ? WHERE id = ?",
+        rows.dump(total), total["cost_usd"], id_,
+    )  # fmt: skip
+    usage.tell(tx, execution, total, [asdict(part) for part in parts], is_estimate=False)
+
+
 def add_evidence(tx: Tx, id_: str, kind: str, found: dict[str, Any]) -> None:
     """Keep an API error or a limit that Claude reported, for the judgement at the end."""
     execution = find(tx, id_)
@@ -277,7 +302,8 @@ def wait_for_person(tx: Tx, id_: str) -> None:
     """A person must answer: the wall clock stands still, and the slot is free for others."""
     execution = find(tx, id_)
     if execution.state in (ExecutionState.RUNNING, ExecutionState.STARTING):
-        workers.release(tx, id_)
+        if not execution.is_outside:
+            workers.release(tx, id_)
         move(tx, execution, ExecutionState.WAITING, waiting_since_us=tx.now_us)
         projects.announce_state(tx, execution.project)
     elif execution.wants_slot is not None:
@@ -288,10 +314,16 @@ def wait_for_person(tx: Tx, id_: str) -> None:
 def go_on(tx: Tx, id_: str) -> Execution:
     """Nothing waits for a person any more: it is to have a slot again, before everything else of its priority.
 
-    The claim that grants one (`queue.claim`) moves it to running."""
+    The claim that grants one (`queue.claim`) moves it to running. A worker outside has kept its place: what
+    it carries goes on at once."""
     execution = find(tx, id_)
     is_answered = execution.state is ExecutionState.WAITING and not pending_of(tx, id_)
-    if is_answered and execution.wants_slot is None:
+    if is_answered and execution.is_outside:
+        since = execution.waiting_since_us or tx.now_us
+        waited = execution.waited_us + max(0, tx.now_us - since)
+        move(tx, execution, ExecutionState.RUNNING, waiting_since_us=None, waited_us=waited)
+        projects.announce_state(tx, execution.project)
+    elif is_answered and execution.wants_slot is None:
         order = find_order(tx, execution.order_id)
         head = tx.one(
             "SELECT min(rank) AS rank FROM orders WHERE priority = ? AND state = 'queued' AND hold IS NULL",

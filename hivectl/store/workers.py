@@ -75,8 +75,8 @@ def _add_slot(tx: Tx, name: str) -> None:
 def mend(tx: Tx, *, default: int) -> None:
     """At a start: slots as wanted, each with what it really carries; a run without a slot gets one."""
     carried = (
-        "(SELECT e.id FROM executions e WHERE e.worker = workers.name AND e.state IN ('starting','running')"
-        " ORDER BY e.id LIMIT 1)"
+        "(SELECT e.id FROM executions e WHERE e.worker = workers.name AND (e.state IN ('starting','running')"
+        " OR (e.state = 'waiting' AND e.process IS NULL)) ORDER BY e.id LIMIT 1)"
     )
     for row in tx.all(f"SELECT name FROM workers WHERE execution IS NOT {carried}"):
         tx.run(f"UPDATE workers SET execution = {carried} WHERE name = ?", row["name"])

@@ -18,6 +18,7 @@ from hivectl.services.sessions import Sessions
 from hivectl.services.summaries import Summaries
 from hivectl.services.system import System
 from hivectl.services.usage import Usage
+from hivectl.services.workers import Workers
 from hivectl.services.worktrees import Worktrees
 
 SERVICES: tuple[type[Any], ...] = (
@@ -33,6 +34,7 @@ SERVICES: tuple[type[Any], ...] = (
     Summaries,
     System,
     Usage,
+    Workers,
     Worktrees,
 )
 

@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from hivectl.model.access import PERSON_SCOPES, SELF_DENIED, Caller
+from hivectl.model.access import PERSON_SCOPES, SELF_DENIED, WORKER_DENIED, Caller, Scope
 from hivectl.model.errors import HiveError
 from hivectl.protocol.methods import METHODS
 from hivectl.server import peers
@@ -114,12 +114,27 @@ def test_s16_no_execution_gets_through_whatever_it_claims() -> None:
             check_scope(caller, method)
 
 
+def test_s16_a_connection_that_works_never_approves_again() -> None:
+    caller = Caller(actor="user:t", scopes=PERSON_SCOPES).as_worker()
+    for method in METHODS.values():
+        if method.scope in WORKER_DENIED:
+            with pytest.raises(HiveError) as caught:
+                check_scope(caller, method)
+            assert caught.value.code == "SELF_APPROVAL_DENIED"
+        else:
+            check_scope(caller, method)
+
+
 def test_s14_scope_by_method() -> None:
     for method in METHODS.values():
         assert method.scope is None or Caller(actor="", scopes=frozenset({method.scope})).allows(
             method.scope
         )
-        poor = Caller(actor="", scopes=PERSON_SCOPES - {method.scope})
+        poor = Caller(
+            actor="",
+            # whoever works may ask
+            scopes=PERSON_SCOPES - {method.scope, Scope.WORK},
+        )
         if method.scope is None:
             check_scope(poor, method)
             continue

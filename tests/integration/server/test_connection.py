@@ -26,7 +26,15 @@ async def test_hello_comes_first_and_auth_tells_who_you_are() -> None:
         assert hello["params"]["limits"]["message_bytes"] == 8 * 1024 * 1024
         who = await client.call("auth", client={"name": "test", "version": "1"})
         assert who["actor"].startswith("user:")
-        assert sorted(who["scopes"]) == ["admin", "approve", "execute", "manage", "read"]
+        assert sorted(who["scopes"]) == [
+            "admin",
+            "approve",
+            "ask",
+            "execute",
+            "manage",
+            "read",
+            "work",
+        ]
         assert who["connection"].startswith("c_")
         assert (who["version"], who["node"]) == (hivectl.__version__, "here")
         again = await client.call("auth")
