@@ -95,11 +95,11 @@ class Sessions:
 async def expiry_warnings(house: House, session: str | None) -> list[str]:
     """What becomes of a current conversation that has ended: told with the prompt that meets it."""
     found = await house.db.one(
-        "SELECT state, end_reason, activity_us FROM sessions WHERE id = ?", session
+        "SELECT state, end_reason, activity_us, ended_us FROM sessions WHERE id = ?", session
     )
     if found is None or found["state"] != SessionState.ENDED:
         return []
-    idle_s = (house.clock.now_us() - found["activity_us"]) / 1_000_000
+    idle_s = max(0, (found["ended_us"] or 0) - found["activity_us"]) / 1_000_000
     why = {
         EndReason.IDLE: f"had ended after {format_duration(idle_s)} of idleness",
         EndReason.AGE: "had ended because of its age",

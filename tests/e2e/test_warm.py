@@ -157,6 +157,28 @@ def test_a_warm_process_that_is_killed_costs_nothing(warm: Daemon) -> None:
     ended(warm)
 
 
+def test_a_warm_process_whose_shim_is_killed_still_carries_the_next_prompt(warm: Daemon) -> None:
+    first = warm.run("My name is Ada")
+    pid = parked_pid(warm, first)
+    os.kill(warm.shim_of(first).pid, signal.SIGKILL)
+    second = warm.run("Who? " + mock(memory=True))
+    assert (second["state"], second["pid"]) == ("completed", pid)
+    assert "Ada" in second["result"]
+    assert len(warm.mock_starts()) == 1
+    ended(warm)
+
+
+def test_a_warm_process_that_is_frozen_is_killed_before_another_takes_its_conversation(
+    warm: Daemon,
+) -> None:
+    pid = parked_pid(warm, warm.run("My name is Ada"))
+    os.kill(pid, signal.SIGSTOP)
+    second = warm.run("Who? " + mock(memory=True), options={"model": "haiku"})
+    assert (second["state"], "Ada" in second["result"]) == ("completed", True)
+    assert not is_alive(pid)
+    ended(warm)
+
+
 def test_a_killed_execution_takes_its_warm_process_along(warm: Daemon) -> None:
     pid = parked_pid(warm, warm.run("hello"))
     id_ = warm.execute({"hang": 60})

@@ -7,9 +7,11 @@ from hivectl.kit.clock import SystemClock
 from hivectl.kit.ids import make_id, make_uuid
 from hivectl.model.project import Trust
 from hivectl.store import projects, work
+from hivectl.store import sessions as session_table
 from hivectl.store.database import Database
 from hivectl.testing.processes import FakeMachine
 from tests.unit.engine.test_runner import SESSION, Farm, plain
+from tests.unit.engine.test_warm import talks
 
 
 def wished(project, **changes):
@@ -61,6 +63,24 @@ async def test_totals_and_times_are_counted_again(tmp_path):
     assert was.executions == 2
     assert (sessions[0]["id"], sessions[0]["executions"]) == (SESSION, 2)
     assert executions[-1]["started_us"] == before.started_us
+
+
+async def test_a_conversation_that_had_ended_comes_back_as_ended(tmp_path):
+    async with Farm(tmp_path, FakeMachine(plain)).open() as farm:
+        await ran(farm, await farm.project())
+        await farm.db.write(lambda tx: session_table.end(tx, SESSION, actor="user:t", request="r"))
+        _, _, _, [session], *_ = await rebuilt(farm, tmp_path)
+        assert (session["state"], session["end_reason"]) == ("ended", "user")
+        assert session["ended_us"] >= session["opened_us"] > 0
+
+
+async def test_an_execution_on_a_warm_process_comes_back_with_that_process(tmp_path):
+    async with Farm(tmp_path, FakeMachine(talks)).open(session__warm=True) as farm:
+        project = await farm.project()
+        first, second = await ran(farm, project), await ran(farm, project)
+        assert first.process == second.process
+        _, _, executions, *_ = await rebuilt(farm, tmp_path)
+    assert [row["process"] for row in executions] == [first.process] * 2
 
 
 async def test_a_project_whose_first_events_retention_took_comes_back_by_its_registration(tmp_path):
