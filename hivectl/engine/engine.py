@@ -25,6 +25,7 @@ from hivectl.engine.outside import Outside
 from hivectl.engine.questions import Questions
 from hivectl.engine.runner import RETRYABLE, Runner, World
 from hivectl.engine.warm import Parking
+from hivectl.engine.watching import Watching
 from hivectl.engine.worktrees import Worktrees
 from hivectl.kit import failpoint
 from hivectl.kit.clock import MICROSECOND
@@ -94,6 +95,7 @@ class Engine:
         self.runners: dict[str, Runner] = {}
         self.keep_alive = KeepAlive(world)
         self.parking = Parking(world)
+        self.watching = Watching(world)
         self.worktrees = Worktrees(world.db, world.settings)
         self.accepting = Accepting(self.worktrees)
         self.expiring = Expiring(world, self.decide)
@@ -279,7 +281,13 @@ class Engine:
         return live + warm
 
     def _launch(self, execution: Execution, *, is_adopting: bool) -> None:
-        runner = Runner(self.world, execution, is_adopting=is_adopting, parking=self.parking)
+        runner = Runner(
+            self.world,
+            execution,
+            is_adopting=is_adopting,
+            parking=self.parking,
+            watching=self.watching,
+        )
         self.runners[execution.id] = runner
         task = self.world.nursery.start(runner.run(), name=f"run of {execution.id}")
         task.add_done_callback(lambda _task: self._ended_one(execution.id))

@@ -22,6 +22,7 @@ from hivectl.engine.reading import Reader
 from hivectl.engine.starting import options_of
 from hivectl.engine.verdict import judge
 from hivectl.engine.warm import OUTPUT_SHARE, Parked, Parking
+from hivectl.engine.watching import Watch, Watching
 from hivectl.engine.writing import Writer
 from hivectl.journal.writer import StreamLog
 from hivectl.kit import failpoint
@@ -49,11 +50,14 @@ class Runner:
         *,
         is_adopting: bool,
         parking: Parking | None = None,
+        watching: Watching | None = None,
     ) -> None:
         """`is_adopting` after a restart: its process may live, have ended, or never have started.
-        `parking`: where warm processes wait."""
+        `parking`: where warm processes wait. `watching`: who tells of changed files."""
         self._live = live = Live(world, execution, is_adopting=is_adopting)
         self._parking = parking or Parking(world)
+        self._watching = watching
+        self._watch: Watch | None = None
         self.id = live.id
         self._writer = Writer(live)
         self._deadline = Deadline(live)
@@ -128,6 +132,8 @@ class Runner:
             )
             await self._surely_fail(failed, None)
         finally:
+            if self._watch is not None:
+                self._watch.stop()
             self.done.set()
 
     async def _surely_fail(self, outcome: Outcome, error: HiveError | None) -> None:
@@ -154,6 +160,8 @@ class Runner:
                 return
         carrier: dict[str, Any] = {}
         plan = await starting.prepare(live)
+        if self._watching is not None:
+            self._watch = self._watching.begin(live, plan.spec.cwd)
         if live.handle is None:
             if live.is_adopting:
                 await starting.check_again(live, plan.spec)
@@ -322,6 +330,8 @@ class Runner:
         await let_go(self._live.world, self.process, self._live.handle)
 
     async def _store_end(self, outcome: Outcome, *, swept: int) -> None:
+        if self._watch is not None:
+            await self._watch.end()
         rules = capacity.rules(self._live.world.settings())
         await self._live.commit(lambda tx: work.end(tx, self.id, outcome, swept=swept, rules=rules))
 

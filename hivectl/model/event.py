@@ -37,6 +37,7 @@ EVENTS: dict[str, EventKind] = {
     "worktree.state": EventKind("A worktree is wanted, was made, is being taken over or is gone.", "worktree, state, from, work_order, path, branch, base, tip, merged, problem"),
     "message": EventKind("One line of Claude's output, or the prompt; word for word under `raw`.", "kind, direction, text, raw | raw_b64 | blob, size"),
     "stderr": EventKind("A line Claude wrote to standard error.", "text"),
+    "file.changed": EventKind("Files changed in the directory an execution works in; gathered for a second.", "changes: [path, kind (added | modified | deleted)], more"),
     "session.started": EventKind("Claude named its session.", "session, model, version, resumed"),
     "session.ended": EventKind("A conversation was ended: idle for too long, too old, or by hand.", "session, reason"),
     "session.reset": EventKind("The next execution starts a fresh conversation.", "session"),

@@ -79,6 +79,7 @@ class Defaults(OptionsParams):
     budget_tokens_per_day: Annotated[int, Field(ge=0, le=10**15)] | None = None
     budget_minutes_per_day: Annotated[float, Field(ge=0, le=1e9, strict=False)] | None = None
     ask_human: bool | None = None
+    watch_files: bool | None = None
     question_timeout_s: Annotated[float, Field(ge=0, le=24 * 86400, strict=False)] | None = None
     question_on_timeout: Literal["wait", "default", "deny"] | None = None
 
