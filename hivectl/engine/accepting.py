@@ -103,7 +103,7 @@ class Accepting:
         """What would refuse the accept later, while nothing is stored or touched yet."""
         if worktree.state is not WorktreeState.READY:
             return  # `begin_end` says what is wrong
-        await self._w.check_programs(worktree)
+        await self._w.check_programs(worktree, project)
         await self._target(project)
         changes = await self._git.changes(worktree.path)
         unmerged = [path for status, path in changes if status in _UNMERGED]
@@ -256,10 +256,10 @@ class Accepting:
         failpoint.hit("worktree_before_remove")
         try:
             await self._w.remove(worktree, project)
-        except OSError as exc:
+        except (HiveError, OSError) as exc:
             # It is merged: an accept that is asked for again, or the next start, clears the rest.
             _log.warning("cannot remove a worktree", extra={"worktree_id": worktree.id}, exc_info=True)  # fmt: skip
-            taken.warnings.append(f"{worktree.path} could not be removed ({exc.strerror}).")
+            taken.warnings.append(f"{worktree.path} could not be removed ({exc}).")
             return taken
         branch = await self._git.commit_of(project.path, f"refs/heads/{worktree.branch}")
         if branch is not None:
@@ -294,7 +294,7 @@ class Accepting:
         if worktree.base is None:
             return [], 0
         if await asyncio.to_thread(is_there, worktree):
-            await self._w.check_programs(worktree)
+            await self._w.check_programs(worktree, project)
             files = [path for _, path in await self._git.changes(worktree.path)]
             ends.append(await self._git.commit_of(worktree.path, "HEAD"))
         ends.append(await self._git.commit_of(project.path, f"refs/heads/{worktree.branch}"))
@@ -351,6 +351,8 @@ class Accepting:
             except (HiveError, OSError):
                 # The others are mended all the same; this one is shown by doctor, and mended at its next use.
                 _log.warning("cannot mend a worktree", extra={"worktree_id": worktree.id}, exc_info=True)  # fmt: skip
+        if mended:
+            _log.info("worktrees mended", extra={"worktrees": mended})
         return mended
 
     async def _mend_one(self, project: Project, id_: str, why: str) -> bool:

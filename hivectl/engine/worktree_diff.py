@@ -52,7 +52,7 @@ async def look(worktrees: Worktrees, worktree: Worktree, project: Project, *, mo
         )  # fmt: skip
     git = worktrees.git
     if await asyncio.to_thread(Path(worktree.path, ".git").is_file):
-        await worktrees.check_programs(worktree)
+        await worktrees.check_programs(worktree, project)
         return await _look_inside(git, worktree, most)
     tip = worktree.tip or await git.commit_of(project.path, f"refs/heads/{worktree.branch}")
     if tip is None or worktree.state is WorktreeState.DISCARDED:

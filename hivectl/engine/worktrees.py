@@ -203,11 +203,14 @@ class Worktrees:
             project.path, "update-ref", "-d", f"refs/heads/{worktree.branch}", tip
         )  # fmt: skip
 
-    async def check_programs(self, worktree: Worktree) -> None:
-        """Refuse to let git run what came into the repository's configuration since the worktree was made.
+    async def check_programs(self, worktree: Worktree, project: Project) -> None:
+        """Before git looks into a worktree: refuse to run what came into the repository's configuration since
+        it was made, and find a repository again that was moved.
 
         Raises HiveError WORKTREE_UNAVAILABLE."""
         where = worktree.path
+        if (await self.git.ask(where, "rev-parse", "--git-dir")).code != 0:
+            await self.git.ask(project.path, "worktree", "repair", where)
         digest, names = await self.git.programs(where)
         if digest != worktree.programs:
             raise HiveError(

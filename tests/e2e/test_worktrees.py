@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -123,6 +124,27 @@ def test_a_project_that_is_no_repository_is_refused_at_once(daemon: Daemon) -> N
     assert error.code == "WORKTREE_UNAVAILABLE"
     assert error.data["details"]["reason"] == "not_a_repository"
     assert refusal(daemon, "execution.diff", execution=daemon.run("x")["execution"]).code == "WORKTREE_NOT_FOUND"  # fmt: skip
+
+
+def test_s32_a_project_inside_a_repository_that_is_not_for_claude_has_no_worktrees(
+    daemon: Daemon,
+) -> None:
+    home = daemon.root / "user"
+    (home / "notes").mkdir()
+    repo = Repo(home)
+    repo.commit({"notes/n.txt": "n\n", "private.txt": "p\n"})
+    daemon.call("project.create", path=str(home / "notes"), name="notes")
+    error = refusal(daemon, "execute", project="notes", prompt="x", worktree=True)
+    assert error.data["details"]["reason"] == "repository_not_allowed"
+    shutil.rmtree(home / ".git")
+    shutil.rmtree(home / "notes")
+
+
+def test_a_file_of_prompts_runs_side_by_side(daemon: Daemon, repo: Repo) -> None:
+    (daemon.root / "prompts").write_text("one\ntwo\n")
+    done = cli(daemon, "run", "--worktree", "-p", "web", str(daemon.root / "prompts"))
+    assert done.returncode == 0, done.stderr
+    assert len(daemon.call("worktree.list")["items"]) == 2
 
 
 def test_s32_a_worktree_is_no_project(daemon: Daemon, repo: Repo) -> None:

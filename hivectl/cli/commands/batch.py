@@ -26,6 +26,7 @@ def run(  # noqa: PLR0917  Typer passes them by name
     parallel: Annotated[int, typer.Option("--parallel", metavar="N", min=0, help="At most so many of them at once; 0: as the workers have room.")] = 0,
     detach: Annotated[bool, typer.Option("-d", "--detach", help="Do not wait; print the work orders.")] = False,
     new: Annotated[bool, typer.Option("--new", help="Each in a fresh conversation.")] = False,
+    worktree: Annotated[bool, typer.Option("--worktree", help="Each in a git worktree and branch of its own, so that one project runs several at once.")] = False,
     priority: Annotated[str | None, typer.Option("--priority", metavar="high|normal|low", help="Place in the queue.")] = None,
     retries: Annotated[int | None, typer.Option("--retries", metavar="N", help="Try each again so often after a failure worth it.")] = None,
     on_usage_limit: Annotated[str | None, typer.Option("--on-usage-limit", metavar="park|resume|fail", help="When a usage limit stops one.")] = None,
@@ -50,6 +51,7 @@ def run(  # noqa: PLR0917  Typer passes them by name
     }
     request: dict[str, Any] = {
         "session": "new" if new else None,
+        "worktree": worktree or None,
         "priority": priority,
         "retries": retries,
         "on_usage_limit": on_usage_limit,

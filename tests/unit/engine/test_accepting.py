@@ -1,5 +1,6 @@
 """Worktrees over a real repository and database: made, looked at, accepted, discarded, mended."""
 
+import asyncio
 import os
 from contextlib import asynccontextmanager
 
@@ -514,6 +515,58 @@ async def test_no_hook_of_the_repository_runs(bench, tmp_path):
         await b.diff(tree)
         await b.accept(tree)
         assert list(tmp_path.glob("hook-*")) == []
+
+
+async def test_two_accepts_at_once_both_arrive(bench):
+    async with bench() as b:
+        trees = [await b.made(files={f"{name}.txt": "x\n"}) for name in ("one", "two", "three")]
+        async with asyncio.TaskGroup() as group:
+            for tree in trees:
+                group.create_task(b.accept(tree))
+        assert {"one.txt", "two.txt", "three.txt"} <= {p.name for p in b.repo.path.iterdir()}
+        assert b.repo.status == []
+
+
+async def test_commits_beside_the_worktrees_branch_are_taken_over_or_kept(bench):
+    async with bench() as b:
+        tree = await b.made()
+        inside = Repo.__new__(Repo)
+        inside.path = b.path_of(tree)
+        inside.commit({"left.txt": "on its branch\n"})
+        inside.git("checkout", "--quiet", "--detach", "main")
+        inside.commit({"b.txt": "on no branch\n"})
+        error = await refused(b.discard(tree), "UNSAVED_WORK")
+        assert error.details["commits"] == 2
+        taken = await b.accept(tree)
+        assert "other commits" in taken.warnings[0]
+        assert (b.repo.path / "b.txt").exists()
+        assert tree.branch in b.repo.branches
+
+
+async def test_a_repository_that_was_moved_is_found_again(bench, tmp_path):
+    async with bench() as b:
+        tree = await b.made(files={"b.txt": "b\n"})
+        b.repo.path = b.repo.path.rename(tmp_path / "moved")
+        b.project = b.project.__class__(**{**_fields(b.project), "path": str(b.repo.path)})
+        assert (await b.diff(tree)).total == 1
+        await b.accept(tree)
+        assert (b.repo.path / "b.txt").exists()
+
+
+async def test_a_work_order_tried_again_gets_a_fresh_worktree_for_one_that_was_discarded(bench):
+    async with bench() as b:
+        tree = await b.made(files={"b.txt": "b\n"})
+        assert await b.trees.provide(tree.id, b.project, b.db.write) == await b.row(tree)
+        await b.discard(tree, force=True)
+        b.repo.commit({"a.txt": "later\n"})
+        again = await b.trees.provide(tree.id, b.project, b.db.write)
+        assert again.base == b.repo.head
+        assert b.path_of(again, "a.txt").read_text() == "later\n"
+        await b.accept(again)
+        error = await refused(
+            b.trees.provide(tree.id, b.project, b.db.write), "WORKTREE_UNAVAILABLE"
+        )
+        assert error.details["reason"] == "accepted"
 
 
 # --- discard -------------------------------------------------------------------------------------------
