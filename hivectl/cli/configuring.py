@@ -90,8 +90,10 @@ def write(hive: Session, key: str, text: str) -> None:
     if setting is None:
         raise _unknown(key)
     raw: Any = _table_of(text) if setting.kind == "table" and not entry else text
-    if entry:
+    if entry and table_key == "claude.env":
         validate_additions({entry: text}, field=table_key)
+    elif entry and text:
+        config.parse_value(table_key, {entry: text}, "the command line")
     value = text if entry else config.parse_value(key, raw, "the command line")
     try:
         document = (

@@ -70,7 +70,10 @@ class Finding:
                     f"`hivectl project update {self.name} --default budget_{kind}_per_day={more}`."
                 )
             case Scope.USER, kind:
-                return f"`hivectl config set budget.user_{kind}_per_day {more}`."
+                return (
+                    f"`hivectl config set budget.user_{kind}_per_day {more}`,"
+                    " then `hivectl daemon restart` (runs go on)."
+                )
         raise AssertionError(self.scope)
 
 

@@ -14,7 +14,7 @@ from hivectl.model.work import (
     OrderState,
 )
 from hivectl.model.worker import LOCAL_POOL
-from hivectl.store import attempts, lanes, projects, rows, workers
+from hivectl.store import attempts, lanes, projects, rows, usage, workers
 from hivectl.store.database import Tx
 from hivectl.store.moves import O_COLUMNS, find, find_order, move, move_order
 from hivectl.store.work import BOOST_US
@@ -22,6 +22,8 @@ from hivectl.store.work import BOOST_US
 ALL = "*"
 DUE_BATCH = 1000
 """Most orders that become due in one transaction; the rest in the next."""
+BEHIND_MAX = 1000
+"""So many of the oldest orders are looked at for one behind a user whose budget is used up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,10 +85,32 @@ def next_head(tx: Tx, pool: str, *, per_user: int) -> Any:
         return None
     capped = _capped(tx, per_user)
     but = f" AND head_actor NOT IN ({','.join('?' for _ in capped)})" if capped else ""
-    return tx.one(
+    head = tx.one(
         "SELECT lane, head, head_rank FROM lanes WHERE pool = ? AND busy = 0 AND paused = 0 AND head IS NOT NULL"
         f"{but}{_WITHIN_BUDGET} ORDER BY head_rank, head LIMIT 1",
         pool, *capped, tx.now_us, tx.now_us,
+    )  # fmt: skip
+    behind = _behind_blocked(tx, pool, capped)
+    if behind is not None and (head is None or behind["head_rank"] < head["head_rank"]):
+        return behind
+    return head
+
+
+def _behind_blocked(tx: Tx, pool: str, capped: list[str]) -> Any:
+    """What stands behind the head of a user whose budget is used up: he holds nobody else back."""
+    blocked = usage.blocked_users(tx)
+    if not blocked:
+        return None
+    marks = ",".join("?" for _ in blocked)
+    barred = [*blocked, *capped]
+    return tx.one(
+        "SELECT o.lane, o.id AS head, o.rank AS head_rank FROM (SELECT id, lane, rank, actor FROM orders"
+        " WHERE state = 'queued' AND hold IS NULL ORDER BY rank, id LIMIT ?) o JOIN lanes l ON l.lane = o.lane"
+        f" WHERE l.pool = ? AND l.busy = 0 AND l.paused = 0 AND l.head_actor IN ({marks})"
+        f" AND o.actor NOT IN ({','.join('?' for _ in barred)})"
+        " AND l.project NOT IN (SELECT key FROM budget_blocks WHERE scope = 'project' AND until_us > ?)"
+        " ORDER BY o.rank, o.id LIMIT 1",
+        BEHIND_MAX, pool, *blocked, *barred, tx.now_us,
     )  # fmt: skip
 
 

@@ -117,6 +117,27 @@ def test_a_claude_that_was_killed_is_not_free(make_daemon: Make) -> None:
     assert "~$" in _hive(daemon, "usage").stdout
 
 
+@pytest.mark.parametrize("first", ["shim", "daemon"])
+def test_a_run_whose_supervisors_died_too_is_not_free(make_daemon: Make, first: str) -> None:
+    daemon = make_daemon().start()
+    daemon.project()
+    started = daemon.execute({"steps": [{"text": "word " * 200}, {"hang": "end"}]})
+    running = eventually(
+        lambda: (found := daemon.get(started))["cost_usd"] > 0 and found, within_s=20
+    )
+    if first == "daemon":
+        daemon.kill()
+    os.kill(daemon.shim_of(running).pid, signal.SIGKILL)
+    os.kill(running["pid"], signal.SIGKILL)
+    if first == "daemon":
+        daemon.start()
+    ended = daemon.wait(started)
+    assert ended["state"] in {"lost", "failed"}
+    assert ended["cost_is_estimate"]
+    assert ended["cost_usd"] == pytest.approx(running["cost_usd"])
+    assert _usage(daemon)["total"]["cost_usd"] == pytest.approx(ended["cost_usd"])
+
+
 def test_daemons_that_are_killed_change_no_sum(daemon: Daemon) -> None:
     _allow(daemon)
     calm = daemon.run({"turns": 30, "delay_ms": 30, "seed": 7, "text": "x"})

@@ -111,6 +111,15 @@ def test_an_entry_with_a_name_that_cannot_be_is_refused(hive, daemon, tmp_path, 
     assert not (tmp_path / "config.toml").exists()
 
 
+def test_a_price_is_checked_before_it_is_written(hive, daemon, tmp_path):
+    ran = hive("config", "set", "usage.prices.opus", "cheap")
+    assert (ran.code, "is no price" in ran.err) == (2, True)
+    assert not (tmp_path / "config.toml").exists()
+    assert hive("config", "set", "usage.prices.opus", "4/20").code == 0
+    assert config.load()["usage.prices"] == {"opus": "4/20"}
+    assert hive("config", "set", "usage.prices", "opus=4/20,haiku=x").code == 2
+
+
 def test_a_section_that_is_none_is_left_alone(hive, daemon, tmp_path):
     (tmp_path / "config.toml").write_text("claude = 1\n")
     ran = hive("config", "set", "claude.bin", "mock")

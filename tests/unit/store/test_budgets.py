@@ -106,6 +106,22 @@ async def test_a_user_with_nothing_left_is_held_back_in_every_project(bench):
     assert ACTOR in await blocked(run)
 
 
+async def test_a_user_with_nothing_left_holds_nobody_else_back(bench):
+    run = await money.start(bench)
+    run.budgets = Budgets(user={Kind.TOKENS: 50})
+    await spend(run, 0.1)
+    await run.end()
+    for at in range(3):
+        await bench.enqueue(run.project, f"mine {at}")
+    behind, _ = await bench.enqueue(run.project, "theirs", actor="user:else")
+    claimed = await bench.claim()
+    assert claimed.id == behind.id
+    assert await bench.claim() is None, "one of a project at a time, and the rest is blocked"
+    await bench.end(claimed)
+    bench.clock.advance(2 * 86_400)
+    assert (await bench.claim()).actor == ACTOR, "the place in the queue was kept"
+
+
 async def test_the_block_ends_with_the_day_and_the_work_starts(bench, zone):
     run = await money.start(bench)
     run.budgets = Budgets(project={Kind.USD: 1.0})
