@@ -19,29 +19,38 @@ from hivectl.store import lanes, projects, queue, work, workers
 from hivectl.store.database import Database
 
 
+def a_project(tx, name):
+    """A registered project that needs no directory."""
+    p = Project(
+        id=make_id("p"), name=name, path=f"/srv/{name}", dev=1, ino=hash(name) % 1000, trust_hash=None, trust_broken=False,
+        defaults={}, env={}, version=1, session=None, state=ProjectState.IDLE, error=None, executions=0, input_tokens=0,
+        output_tokens=0, cost_usd=0.0, created_us=tx.now_us, activity_us=tx.now_us,
+    )  # fmt: skip
+    projects.insert(tx, p, limit=100, actor="user:t", request="r")
+    return p
+
+
+def a_wish(project, prompt="hi", **changes):
+    """What `enqueue` is to accept."""
+    fields = {
+        "order": make_id("o"), "execution": make_id("x"), "project": project, "prompt": prompt, "prompt_uuid": make_uuid(),
+        "message": {"kind": "prompt"}, "session": "current", "fork": False, "options": {}, "priority": "normal", "actor": "user:t",
+        "request": "r", "key": None, "hash": prompt, "refuse_if_busy": False, "max_orders": 1000, "key_age_us": 86_400_000_000,
+    } | changes  # fmt: skip
+    return work.Wish(**fields)
+
+
 class Bench:
     def __init__(self, db, clock):
         self.db, self.clock = db, clock
 
     async def project(self, name="web"):
-        p = Project(
-            id=make_id("p"), name=name, path=f"/srv/{name}", dev=1, ino=hash(name) % 1000, trust_hash=None, trust_broken=False,
-            defaults={}, env={}, version=1, session=None, state=ProjectState.IDLE, error=None, executions=0, input_tokens=0,
-            output_tokens=0, cost_usd=0.0, created_us=self.clock.now_us(), activity_us=self.clock.now_us(),
-        )  # fmt: skip
-        await self.db.write(
-            lambda tx: projects.insert(tx, p, limit=100, actor="user:t", request="r")
-        )
-        return p
+        return await self.db.write(lambda tx: a_project(tx, name))
 
     async def enqueue(self, project, prompt="hi", **changes):
-        wish = {
-            "order": make_id("o"), "execution": make_id("x"), "project": project, "prompt": prompt, "prompt_uuid": make_uuid(),
-            "message": {"kind": "prompt"}, "session": "current", "fork": False, "options": {}, "priority": "normal", "actor": "user:t",
-            "request": "r", "key": None, "hash": prompt, "refuse_if_busy": False, "max_orders": 1000, "key_age_us": 86_400_000_000,
-        } | changes  # fmt: skip
+        wish = a_wish(project, prompt, **changes)
         self.clock.advance(0.001)
-        return await self.db.write(lambda tx: work.enqueue(tx, work.Wish(**wish)))
+        return await self.db.write(lambda tx: work.enqueue(tx, wish))
 
     async def claim(self, max_live=10):
         caps = queue.Caps(max_live=max_live)
