@@ -15,7 +15,18 @@ from pathlib import Path
 
 from benchmarks import figures
 
-NAMES = ("ingest", "first_event", "warm", "cli", "start", "idle", "journal", "restart", "fanout")
+NAMES = (
+    "ingest",
+    "first_event",
+    "warm",
+    "cli",
+    "start",
+    "idle",
+    "journal",
+    "restart",
+    "fanout",
+    "queue",
+)
 QUICK_JOURNAL = ["--lines", "200000", "--append-lines", "20000"]
 
 

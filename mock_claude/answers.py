@@ -95,6 +95,9 @@ def perform(turn: "Turn", script: Script) -> None:
         _tell_limit(turn, failures.limit_info("allowed", 0))  # once for a subscription login
 
 
+TROUBLES = frozenset({"error", "limit", "hang", "crash"})
+
+
 def default_text(turn: "Turn", script: Script) -> str:
     """The answer when nobody said what to answer."""
     if turn.user_events:
@@ -108,6 +111,7 @@ def default_text(turn: "Turn", script: Script) -> str:
 
 
 def _play(turn: "Turn", script: Script, step: Json) -> None:
+    step = _without_past_trouble(turn, step)
     delay_s = float(step.get("delay_ms", 0)) / 1000
     _make_noise(turn, step)
     _hang_first(turn, step.get("hang"))
@@ -130,6 +134,14 @@ def _play(turn: "Turn", script: Script, step: Json) -> None:
             signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
         turn.cli.wait(5)
+
+
+def _without_past_trouble(turn: "Turn", step: Json) -> Json:
+    """A step whose troubles were to come a few `times` only, and have: what a retry meets."""
+    times = step.get("times")
+    if times is None or turn.cli.session.prompts.count(turn.prompt) <= int(times):
+        return step
+    return {key: value for key, value in step.items() if key not in TROUBLES}
 
 
 def _make_noise(turn: "Turn", step: Json) -> None:

@@ -108,6 +108,11 @@ DIRECTIVES = (
     Directive("stderr", "string, number of bytes", "write to stderr"),
     Directive("exit_code", "number", "exit with this code whatever the result"),
     Directive("crash", "true, signal name", "kill itself by this signal (true: SIGSEGV)"),
+    Directive(
+        "times",
+        "number",
+        "error, limit, hang and crash of the step only the first so many times this prompt is sent in its session",
+    ),
     Directive("model", "string", "the model of this turn"),
     Directive("cost_usd", "number", "what the first API call of the turn costs"),
     Directive("heartbeat_s", "number", "seconds between tool_progress events (30)"),

@@ -169,7 +169,7 @@ def announce_state(tx: Tx, id_: str) -> None:
     """Tell when the project's state, as clients see it, is another than last told."""
     project = find(tx, id_)
     live = tx.one(
-        "SELECT id, state, session FROM executions WHERE project = ? AND state IN ('starting','running','waiting')"
+        "SELECT id, state, session FROM executions INDEXED BY executions_live_project WHERE project = ? AND state IN ('starting','running','waiting')"
         " ORDER BY state = 'waiting' DESC LIMIT 1",
         id_,
     )

@@ -16,7 +16,7 @@ from hivectl.model.work import (
 from hivectl.model.worker import LOCAL_POOL
 from hivectl.store import attempts, lanes, projects, rows, usage, workers
 from hivectl.store.database import Tx
-from hivectl.store.moves import O_COLUMNS, find, find_order, move, move_order
+from hivectl.store.moves import LIVE_SQL, O_COLUMNS, find, find_order, move, move_order
 from hivectl.store.work import BOOST_US
 
 ALL = "*"
@@ -52,13 +52,14 @@ class Claimed:
 def claim(tx: Tx, caps: Caps, *, process: str) -> Claimed | None:
     """Give the next in line a slot of this daemon: one that was answered, or the head of a free lane."""
     slot = workers.free_slot(tx)
-    if slot is None or _count(tx, "('starting','running')") >= caps.max_live:
+    running, waiting = _live(tx)
+    if slot is None or running >= caps.max_live:
         return None
     answered = tx.one(  # never of a worker outside: that goes on by itself
         "SELECT id, wants_slot FROM executions WHERE wants_slot IS NOT NULL AND process IS NOT NULL ORDER BY wants_slot, id LIMIT 1"
     )
     head = None
-    if not caps.only_resume and _count(tx, "('waiting')") < caps.max_waiting:
+    if not caps.only_resume and waiting < caps.max_waiting:
         head = next_head(tx, LOCAL_POOL, per_user=caps.per_user)
     if answered is not None and (head is None or answered["wants_slot"] <= head["head_rank"]):
         return Claimed(_resume(tx, answered["id"], slot), is_resumed=True)
@@ -69,14 +70,18 @@ def claim(tx: Tx, caps: Caps, *, process: str) -> Claimed | None:
 
 def has_room(tx: Tx, caps: Caps) -> bool:
     """Whether anything new may start at all."""
-    is_full = _count(tx, "('starting','running')") >= caps.max_live
-    return not is_full and _count(tx, "('waiting')") < caps.max_waiting
+    running, waiting = _live(tx)
+    return running < caps.max_live and waiting < caps.max_waiting
 
 
-def _count(tx: Tx, states: str) -> int:
-    row = tx.one(f"SELECT count(*) FROM executions WHERE state IN {states}")
+def _live(tx: Tx) -> tuple[int, int]:
+    """How many executions run, and how many wait for people: by the index of the live ones."""
+    row = tx.one(
+        "SELECT total(state <> 'waiting') AS running, total(state = 'waiting') AS waiting FROM executions"
+        f" WHERE state IN {LIVE_SQL}"
+    )
     assert row is not None
-    return int(row[0])
+    return int(row["running"]), int(row["waiting"])
 
 
 def next_head(tx: Tx, pool: str, *, per_user: int) -> Any:
@@ -164,7 +169,7 @@ def _resume(tx: Tx, id_: str, slot: str) -> Execution:
 def release_due(tx: Tx) -> int | None:
     """Let go what was held back until now; when the next is due, in microseconds since the epoch."""
     due = tx.all(
-        f"SELECT {O_COLUMNS} FROM orders WHERE state = 'queued' AND not_before_us IS NOT NULL AND not_before_us <= ?"
+        f"SELECT {O_COLUMNS} FROM orders INDEXED BY orders_due WHERE state = 'queued' AND not_before_us IS NOT NULL AND not_before_us <= ?"
         " ORDER BY not_before_us LIMIT ?",
         tx.now_us, DUE_BATCH,
     )  # fmt: skip
@@ -176,7 +181,7 @@ def release_due(tx: Tx) -> int | None:
     for row in tx.all("SELECT account FROM parked_accounts WHERE until_us <= ?", tx.now_us):
         attempts.unpark_account(tx, row["account"])
     following = tx.one(
-        "SELECT min(at) AS at FROM (SELECT min(not_before_us) AS at FROM orders WHERE state = 'queued' AND not_before_us IS NOT NULL"
+        "SELECT min(at) AS at FROM (SELECT min(not_before_us) AS at FROM orders INDEXED BY orders_due WHERE state = 'queued' AND not_before_us IS NOT NULL"
         " UNION ALL SELECT min(until_us) FROM parked_accounts)"
     )
     return following["at"] if following is not None else None

@@ -83,11 +83,10 @@ def enqueue(tx: Tx, wish: Wish) -> tuple[Execution, bool]:
     lanes.ensure(tx, lane, project.id, pool=wish.pool, account=wish.account)
     if wish.refuse_if_busy:
         _refuse_if_busy(tx, project, lane)
-    waiting = tx.one("SELECT count(*) FROM orders WHERE state = 'queued'")
-    assert waiting is not None
-    if waiting[0] >= wish.max_orders:
+    waiting = tx.one("SELECT n FROM order_counts WHERE state = 'queued'")
+    if waiting is not None and waiting["n"] >= wish.max_orders:
         raise HiveError(
-            "QUEUE_FULL", f"{waiting[0]} work orders wait.", details={"limit": "queue.max_orders"}
+            "QUEUE_FULL", f"{waiting['n']} work orders wait.", details={"limit": "queue.max_orders"}
         )
     if wish.worktree is not None:
         worktrees.open_(
