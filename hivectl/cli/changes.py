@@ -74,7 +74,7 @@ def stat(found: Mapping[str, Any]) -> list[str]:
 
 def pieces(patch: str) -> Iterator[Piece]:
     """The patch line by line, each in its style."""
-    for line in patch.split("\n"):
+    for line in patch.rstrip("\n").split("\n"):
         yield style_of(line), reveal(line) + "\n"
 
 

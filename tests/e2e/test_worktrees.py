@@ -96,6 +96,15 @@ def test_the_projects_conversation_does_not_change_hands(daemon: Daemon, repo: R
     assert daemon.run({"text": "again"})["session"] == first["session"]
 
 
+def test_claude_may_read_what_lies_in_its_worktree(daemon: Daemon, repo: Repo) -> None:
+    execution = beside(daemon, {"tool": {"name": "Read", "input": {"file_path": "a.txt"}}})
+    assert daemon.wait(execution)["state"] == "completed"
+    page = daemon.call("get_messages", project="web", execution=execution, limit=100)
+    results = [e["data"]["raw"] for e in page["items"] if e["data"].get("kind") == "user"]
+    assert '"is_error": true' not in json.dumps(results)
+    assert "one" in json.dumps(results)
+
+
 def test_what_would_be_lost_is_not_discarded_unless_forced(daemon: Daemon, repo: Repo) -> None:
     execution = beside(daemon, writes("new.txt", "n\n"))
     daemon.wait(execution)

@@ -12,6 +12,7 @@ AROUND = Surroundings(
     home="/home/dev",
     roots=("/home/dev", "/tmp"),
     state_dirs=("/home/dev/.local/state/hivectl", "/tmp/hive/state"),
+    worktrees="/home/dev/.data/hive/worktrees",
     claude_dirs=("/home/dev/claude-config",),
     projects={"web": "/home/dev/work/web"},
 )
@@ -65,6 +66,8 @@ def test_a_directory_of_your_own_may_be_a_project(real: str) -> None:
         ("/tmp/hive/state", {}, ("INVALID_PATH", "hivectl_state")),
         ("/tmp/hive", {}, ("INVALID_PATH", "above_hivectl_state")),
         ("/home/dev/.local", {}, ("INVALID_PATH", "above_hivectl_state")),
+        ("/home/dev/.data/hive/worktrees/p_1/wt_1", {}, ("INVALID_PATH", "worktrees")),
+        ("/home/dev/.data/hive", {}, ("INVALID_PATH", "above_worktrees")),
         ("/home/dev/.claude", {}, ("INVALID_PATH", "claude_state")),
         ("/home/dev/.claude/projects", {}, ("INVALID_PATH", "claude_state")),
         ("/home/dev/.CLAUDE", {}, ("INVALID_PATH", "claude_state")),
