@@ -90,6 +90,7 @@ class Spool:
     process = PROCESS
     pid = None
     is_stalled = False
+    is_supervised = True
 
     def __init__(self, fd: int, *, is_pipe: bool) -> None:
         self._fd = fd

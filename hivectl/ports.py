@@ -105,6 +105,12 @@ class Handle(Protocol):
         """The spool cannot be written at the moment (disk full); output waits in the pipe."""
         ...
 
+    @property
+    def is_supervised(self) -> bool:
+        """Its shim cares for it; else it was lost, and the daemon does the work in its place: then output
+        that is on its way when the daemon dies may be lost."""
+        ...
+
     def read(self, spool: Spool, offset: int, limit: int) -> bytes:
         """What the spool holds from `offset` on, at most `limit` bytes; empty when there is no more yet."""
         ...

@@ -21,11 +21,12 @@ from hivectl.engine.live import PASSING, RETRYABLE, STORAGE_RETRY_S, Live, World
 from hivectl.engine.reading import Reader
 from hivectl.engine.starting import options_of
 from hivectl.engine.verdict import judge
-from hivectl.engine.warm import OUTPUT_SHARE, Parked, Parking
+from hivectl.engine.warm import OUTPUT_SHARE, Parked, Parking, is_sound
 from hivectl.engine.watching import Watch, Watching
 from hivectl.engine.writing import Writer
 from hivectl.journal.writer import StreamLog
 from hivectl.kit import failpoint
+from hivectl.kit.ids import make_id, make_uuid
 from hivectl.logic import outcome as outcomes
 from hivectl.model.approval import Approval
 from hivectl.model.errors import HiveError
@@ -59,10 +60,14 @@ class Runner:
         self._watching = watching
         self._watch: Watch | None = None
         self.id = live.id
-        self._writer = Writer(live)
-        self._deadline = Deadline(live)
-        self._reader = Reader(live, self._writer, self._deadline)
+        self._wire()
         self.done = asyncio.Event()
+
+    def _wire(self) -> None:
+        """The parts that deal with one process."""
+        self._writer = Writer(self._live)
+        self._deadline = Deadline(self._live)
+        self._reader = Reader(self._live, self._writer, self._deadline)
 
     # --- what others ask of it ----------------------------------------------------------------------
 
@@ -170,17 +175,26 @@ class Runner:
         live.execution = await live.commit(
             lambda tx: work.started(tx, self.id, pid=self.pid, **carrier)
         )
-        spec = replace(plan.spec, follows=live.execution.output_start > 0)
-        live.conversation = live.world.agent.conversation(spec, offset=self._reader.out)
         if carrier:
             failpoint.hit("taken_over")
+        ended = await self._converse(plan.spec)
+        if carrier and ended is not None and await self._is_unheard():
+            ended = await self._converse(await self._start_instead(plan))
+        if ended is not None:
+            failpoint.hit("exit_seen")
+            await self._finish(ended)
+
+    async def _converse(self, spec: RunSpec) -> Exit | None:
+        """The prompt and all that follows, to the end of the process; None when that was left warm."""
+        live = self._live
+        spec = replace(spec, follows=live.execution.output_start > 0)
+        live.conversation = live.world.agent.conversation(spec, offset=self._reader.out)
         await self._open(spec)
         while (ended := await self._reader.follow()) is None:
             if await self._park():
-                return
+                return None
             self._writer.close()
-        failpoint.hit("exit_seen")
-        await self._finish(ended)
+        return ended
 
     async def _forget_ended_sources(self, log: StreamLog) -> None:
         """After a restart the log carries offsets of processes that ended since its last snapshot."""
@@ -209,6 +223,31 @@ class Runner:
         limit_s = starting.deadline_s(live.world, plan.spec.options)
         await live.insist(partial(parked.handle.set_deadline, limit_s))
         return {"process": parked.process, "output_start": parked.out}
+
+    async def _is_unheard(self) -> bool:
+        """Whether the warm process was dying when the prompt came: it said nothing, and nobody stopped it."""
+        if self._reader.saw_output or self._live.stop is not None:
+            return False
+        return (await self._live.find()).stop_mode is None
+
+    async def _start_instead(self, plan: starting.Plan) -> RunSpec:
+        """Start a process as if no warm one had waited. What it is to be told has another uuid: Claude
+        passes over one that stands in the conversation already."""
+        live = self._live
+        _log.warning(
+            "a warm process died with its prompt",
+            extra={"execution": self.id, "process_id": live.process},
+        )
+        live.log.forget_source(live.process)
+        await let_go(live.world, live.process, live.handle)
+        live.process, live.handle = make_id("pr"), None
+        self._wire()
+        spec = replace(plan.spec, prompt_uuid=make_uuid())
+        live.handle = await starting.start(live, replace(plan, spec=spec))
+        live.execution = await live.commit(
+            lambda tx: work.replaced(tx, self.id, process=self.process, pid=self.pid)
+        )
+        return spec
 
     async def _open(self, spec: RunSpec) -> None:
         """Write what Claude must have heard by now: again, where it may have heard it already."""
@@ -278,7 +317,7 @@ class Runner:
             self._parking.is_open
             and live.stop is None
             and handle is not None
-            and handle.exit is None
+            and is_sound(handle)
             and self._writer.is_idle
             and written <= live.world.settings().number("execution.max_output_bytes")
         )

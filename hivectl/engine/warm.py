@@ -68,6 +68,11 @@ def has_done_well(execution: Execution) -> bool:
     return verdict["subtype"] == "success" and not verdict["is_error"]
 
 
+def is_sound(handle: Handle) -> bool:
+    """It lives, and its shim with it."""
+    return handle.exit is None and handle.is_supervised
+
+
 class Parking:
     """The processes that wait, at most one a conversation."""
 
@@ -107,7 +112,7 @@ class Parking:
         """The process for the next prompt of a conversation, when it fits; else none is left when this returns."""
         parked = self._parked.get(session)
         if parked is not None:
-            fits = parked.signature == signature and parked.handle.exit is None and self.is_open
+            fits = parked.signature == signature and is_sound(parked.handle) and self.is_open
             if fits:
                 self._remove(parked)
                 return parked

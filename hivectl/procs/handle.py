@@ -88,6 +88,11 @@ class LocalHandle:
         return self._is_stalled and self._exit is None
 
     @property
+    def is_supervised(self) -> bool:
+        """Its shim cares for it, as far as is known."""
+        return self._orphan is None
+
+    @property
     def exit(self) -> Exit | None:
         """How it ended; None while it lives."""
         return self._exit

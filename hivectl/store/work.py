@@ -233,6 +233,19 @@ def started(
     return find(tx, id_)
 
 
+def replaced(tx: Tx, id_: str, *, process: str, pid: int | None) -> Execution:
+    """Another process carries it from the beginning: the one it was given died before it heard the prompt."""
+    execution = find(tx, id_)
+    tx.run(
+        "UPDATE executions SET process = ?, pid = ?, output_start = 0, applied_end = 0 WHERE id = ?",
+        process, pid, id_,
+    )  # fmt: skip
+    data = {"state": execution.state, "from": execution.state, "attempt": execution.attempt}
+    data |= {"process": process, "pid": pid}
+    tx.emit(execution.stream, "execution.state", data, execution=id_)
+    return find(tx, id_)
+
+
 def note(tx: Tx, id_: str, **changes: Any) -> None:
     """Change flags that are shown but are no state: stalled, retrying. Tells only what differs."""
     execution = find(tx, id_)

@@ -319,6 +319,11 @@ class FakeHandle:
         """As the test has set it."""
         return self._process.is_stalled
 
+    @property
+    def is_supervised(self) -> bool:
+        """Always: there is no shim to be lost."""
+        return True
+
     def read(self, spool: Spool, offset: int, limit: int) -> bytes:
         """What was written so far."""
         return bytes(self._process.spools[spool][offset : offset + limit])

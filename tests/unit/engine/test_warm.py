@@ -293,3 +293,26 @@ def test_the_executable_and_the_trusted_files_are_in_it_and_the_execution_is_not
     assert warm.signature_of(again, info, trust_hash="a") == one
     assert warm.signature_of(launch(), info, trust_hash="b") != one
     assert warm.signature_of(launch(), replace(info, version="2"), trust_hash="a") != one
+
+
+async def test_a_prompt_that_a_dying_process_never_heard_is_given_to_a_new_one(tmp_path):
+    async def dies_at_the_second(child):
+        if len(farm.machine.starts) > 1:
+            return await talks(child)
+        await child.read()
+        child.emit(line(INIT) + line(verdict("answer 1")))
+        await child.read()
+        return 137
+
+    farm = warm_farm(tmp_path, dies_at_the_second)
+    async with farm.open(session__warm=True):
+        project = await farm.project()
+        first = await run(farm, project)
+        second = await run(farm, project)
+        assert (second.state, second.result) == (ExecutionState.COMPLETED, "answer 1")
+        assert second.process != first.process
+        assert second.output_start == 0
+        assert len(farm.machine.starts) == 2
+        assert farm.kinds(project).count("execution.ended") == 2
+        third = await run(farm, project)
+        assert (third.process, third.result) == (second.process, "answer 2")
