@@ -103,6 +103,19 @@ class Screen:
         sys.stderr.write(sanitize(text))
         sys.stderr.flush()
 
+    def paint(self, rows: Sequence[Sequence[Piece]]) -> None:
+        """Redraw the whole terminal, from its first line on; what does not fit is cut."""
+        columns, lines = shutil.get_terminal_size((80, 24))
+        console = self._console(sys.stdout)
+        parts = ["\x1b[H"]
+        for number, row in enumerate(rows[:lines]):
+            text = self._text([(style, _on_one_row(part)) for style, part in row], one=False)
+            text.truncate(columns, overflow="ellipsis")
+            with console.capture() as captured:
+                console.print(text, end="", no_wrap=True, overflow="crop", width=columns)
+            parts += ["\r\n" if number else "", captured.get(), "\x1b[K"]
+        self._write(sys.stdout, "".join([*parts, "\x1b[J"]))
+
     def status(self, text: str) -> None:
         """Replace the line at the bottom; empty removes it. Only on a terminal."""
         if not sys.stderr.isatty():
@@ -178,6 +191,11 @@ class Screen:
         if self._status and written.endswith("\n"):
             sys.stderr.write(self._status)
             sys.stderr.flush()
+
+
+def _on_one_row(text: str) -> str:
+    """With all its spaces, but no line ends."""
+    return sanitize(text).replace("\n", " ").expandtabs(4)
 
 
 def one_line_keeping_ends(text: str) -> str:

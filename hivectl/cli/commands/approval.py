@@ -31,11 +31,18 @@ def inbox(
     ctx: typer.Context,
     project: Annotated[str | None, typer.Argument(metavar="[PROJECT]", help="Only this project's.", autocompletion=completing.projects)] = None,
     everything: Annotated[bool, typer.Option("-a", "--all", help="Also what was decided.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Show the list and leave, also on a terminal.")] = False,
 ) -> None:  # fmt: skip
-    """What waits for an answer, oldest first."""
+    """What waits for an answer: live on a terminal, else a list, oldest first."""
     from hivectl.cli.session import all_pages
 
     hive: Session = ctx.obj
+    is_live = hive.options.output == "table" and not (once or everything)
+    if is_live and hive.screen.out_is_terminal and hive.screen.is_interactive:
+        from hivectl.cli import inboxing
+
+        hive.run(lambda client: inboxing.run(hive, client, project))
+        return
     params: dict[str, Any] = {"state": "all" if everything else "pending"}
     if project:
         params["project"] = project
