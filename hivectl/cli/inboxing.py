@@ -39,6 +39,8 @@ class Live:
         self._diffs: dict[str, Difference | None] = {}
         self._clock = SystemClock()
         self._terminal = Terminal()
+        self._sending: str | None = None
+        """What we decide just now: the answer to that tells more than its event."""
 
     async def run(self) -> None:
         """Until the person leaves. The terminal is as before afterwards, however it ends."""
@@ -89,7 +91,7 @@ class Live:
         kind, data = event["type"], event.get("data") or {}
         if kind == "approval.requested":
             await self._look_at(str(data["id"]))
-        elif kind in {"approval.decided", "approval.expired"}:
+        elif kind in {"approval.decided", "approval.expired"} and data["id"] != self._sending:
             self._box.close(data, self._clock.monotonic())
             self._diffs.pop(str(data.get("id")), None)
 
@@ -159,7 +161,11 @@ class Live:
             self._box.close(found, self._clock.monotonic())
 
     async def _send(self, item: Item, params: Mapping[str, Any]) -> None:
-        done = await deciding.decide(self._client, item, params)
+        self._sending = item["id"]
+        try:
+            done = await deciding.decide(self._client, item, params)
+        finally:
+            self._sending = None
         self._box.close(done, self._clock.monotonic(), by_us=True)
         self._diffs.pop(item["id"], None)
 

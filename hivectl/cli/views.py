@@ -214,7 +214,7 @@ APPROVALS: Columns = (
     ("AGE", lambda x, now: ago(x["created_at"], now)),
     ("RISK", lambda x, _: x.get("risk")),
     ("ENDS", left),
-    ("TOOL", lambda x, _: x["tool"]),
+    ("TOOL", lambda x, _: "plan" if x["tool"] == "ExitPlanMode" else x["tool"]),
     ("WHAT", lambda x, _: what(x)),
 )
 APPROVALS_WIDE: Columns = (
