@@ -20,6 +20,7 @@ from hivectl.kit.clock import format_duration
 from hivectl.model.approval import APPROVAL_MOVES
 from hivectl.model.errors import EXIT_MEANINGS, TABLE
 from hivectl.model.event import EVENTS, MESSAGE_KINDS
+from hivectl.model.question import QUESTION_MOVES
 from hivectl.model.work import EXECUTION_MOVES, ORDER_MOVES
 from hivectl.model.worktree import WORKTREE_MOVES
 from hivectl.protocol.closing import MEANINGS, TERMINAL
@@ -267,6 +268,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "work-order-states": lambda: diagram(ORDER_MOVES),
     "worktree-states": lambda: diagram(WORKTREE_MOVES),
     "approval-states": lambda: diagram(APPROVAL_MOVES),
+    "question-states": lambda: diagram(QUESTION_MOVES),
 }
 
 

@@ -50,14 +50,12 @@ class Questions:
         while True:
             self._asked.clear()
             try:
-                expired, next_us = await self._w.db.write(_expire)
+                next_us = await self.look()
             except HiveError as exc:
                 if exc.code not in RETRYABLE:
                     raise
                 await asyncio.sleep(RETRY_S)
                 continue
-            for question in expired:
-                await self._tell(question)
             rest_s = LOOK_S
             if next_us is not None:
                 rest_s = min(LOOK_S, max(0.0, (next_us - self._w.clock.now_us()) / 1_000_000))
@@ -66,6 +64,13 @@ class Questions:
                     await self._asked.wait()
             except TimeoutError:
                 continue
+
+    async def look(self) -> int | None:
+        """Close what is over now; when the next one is."""
+        expired, next_us = await self._w.db.write(_expire)
+        for question in expired:
+            await self._tell(question)
+        return next_us
 
     async def _tell(self, question: Question) -> None:
         try:

@@ -1,8 +1,9 @@
 """A new database from the log, after the old one was found damaged and set aside.
 
 What the log tells is restored: projects with their trust, executions (ended, live and waiting in the
-queue, with their prompts), conversations, pending approvals, rules. What it does not tell is named in the
-result, so that the user can be told: values of environment variables, idempotency keys, the audit chain.
+queue, with their prompts), conversations, pending approvals and questions, threads, rules. What it does not
+tell is named in the result, so that the user can be told: values of environment variables, idempotency
+keys, the audit chain.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from hivectl.model.project import Trust
 from hivectl.model.work import EXECUTION_ENDS, LIVE_STATES, ExecutionState, Hold
 from hivectl.model.worker import LOCAL_POOL
 from hivectl.model.worktree import worktree_of
-from hivectl.store import lanes, rows, usage, work, worktrees
+from hivectl.store import chats, lanes, questions, rows, usage, work, worktrees
 from hivectl.store.database import Database, Tx
 from hivectl.store.usage import Told
 
@@ -59,6 +60,8 @@ class _Story:
     approvals: dict[str, dict[str, Any]] = field(default_factory=dict)
     worktrees: dict[str, tuple[dict[str, Any], str, str]] = field(default_factory=dict)
     """Its last event, with the execution and the actor of the first."""
+    messages: list[tuple[dict[str, Any], str | None, int]] = field(default_factory=list)
+    questions: dict[str, dict[str, Any]] = field(default_factory=dict)
     orders: dict[str, dict[str, Any]] = field(default_factory=dict)
     """The last that was told of each work order."""
     follows: list[tuple[str, list[tuple[str, int]]]] = field(default_factory=list)
@@ -151,7 +154,8 @@ _TELLING = frozenset(
     {
         "project.created", "project.updated", "project.deleted", "project.trust_changed", "execution.created", "execution.state",
         "execution.ended", "message", "session.started", "session.ended", "session.reset", "usage.updated", "approval.requested",
-        "approval.decided", "approval.expired", "work_order.state", "worktree.state",
+        "approval.decided", "approval.expired", "work_order.state", "worktree.state", "chat.message", "question.asked",
+        "question.answered", "question.expired",
     }
 )  # fmt: skip
 
@@ -183,7 +187,16 @@ def _tell(story: _Story, record: Record, data: dict[str, Any]) -> None:
             _, begun_by, actor = story.worktrees.get(data["worktree"], first)
             story.worktrees[data["worktree"]] = (data, begun_by, actor)
         case _:
-            story.approvals[data["id"]] = data
+            _tell_people(story, record, data)
+
+
+def _tell_people(story: _Story, record: Record, data: dict[str, Any]) -> None:
+    if record.type == "chat.message":
+        story.messages.append((data, record.execution, record.ts))
+    elif record.type.startswith("question."):
+        story.questions[data["id"]] = data
+    else:
+        story.approvals[data["id"]] = data
 
 
 def _tell_session(story: _Story, record: Record, data: dict[str, Any]) -> None:
@@ -257,6 +270,12 @@ def _restore(tx: Tx, story: _Story, rebuilt: Rebuilt) -> None:
             and story.states.get(approval["execution"], {}).get("state") in LIVE_STATES
         ):
             _restore_approval(tx, approval)
+    chats.restore(tx, p["id"], story.messages)
+    for question in story.questions.values():
+        state = story.states.get(question["execution"] or "", {}).get("state")
+        is_heard = question["execution"] is None or state in LIVE_STATES
+        if question["state"] == "pending" and is_heard:
+            questions.restore(tx, question)
 
 
 def _restore_execution(

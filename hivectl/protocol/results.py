@@ -867,6 +867,7 @@ class Stats(TypedDict):
     bytes_in: int
     log_bytes: int
     approvals_pending: int
+    questions_pending: int
     rss_bytes: int
     cpu_percent: float
     loop_lag_ms: float

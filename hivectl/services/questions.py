@@ -13,6 +13,7 @@ from hivectl.model.access import Caller
 from hivectl.model.approval import Approval
 from hivectl.model.errors import HiveError
 from hivectl.model.question import OnTimeout, Patience, Question, QuestionState, spoken
+from hivectl.model.work import EXECUTION_ENDS
 from hivectl.services.house import Handler, House, page_cursor
 from hivectl.services.people import People
 from hivectl.services.projects import Projects
@@ -145,12 +146,14 @@ class Questions:
         general = patience_of(self._h.settings())
 
         def change(tx: Tx) -> Question:
-            asker = f"execution:{execution}" if caller.execution else caller.actor
+            asker = caller.actor
             if p.worker is not None:
                 worker, _ = leases.carried(tx, p.worker, p.execution, actor=caller.actor)
                 asker = worker.actor_name
             if execution is not None:
-                chat = chats.of_execution(tx, work.find(tx, execution).id)
+                chat = chats.of_execution(tx, _asking(tx, execution))
+                if caller.execution is not None:
+                    asker = f"execution:{chat.execution}"
             else:
                 chat = chats.of_owner(tx, caller.actor, project)
             patience = general
@@ -175,6 +178,25 @@ class Questions:
             raise _unfit("text", "it holds only white space")
         asked = await self._h.db.write(change)
         return await self.view(asked.id)
+
+
+def _asking(tx: Tx, ref: str) -> str:
+    """The live execution that asks: the one of this id, or the one its process carries by now (what a warm
+    process started bears the mark of its first). Raises INVALID_STATE when it has ended."""
+    execution = work.find(tx, ref)
+    if execution.state in EXECUTION_ENDS:
+        live = tx.one(
+            "SELECT id FROM executions WHERE process = ? AND state IN ('starting','running','waiting')",
+            execution.process,
+        )
+        if live is None:
+            raise HiveError(
+                "INVALID_STATE",
+                f"Execution {execution.id} has ended ({execution.state}): nobody would hear the answer.",
+                details={"execution": execution.id, "state": execution.state},
+            )
+        return str(live["id"])
+    return execution.id
 
 
 def _patience(general: Patience, p: Any) -> Patience:

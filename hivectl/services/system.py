@@ -184,8 +184,10 @@ class System:
         """What `stats` answers, and what is sent every 10 seconds to who follows `system`."""
         projects = await self._h.db.one("SELECT count(*) FROM projects")
         pending = await self._h.db.one("SELECT count(*) FROM approvals WHERE state = 'pending'")
+        asked = await self._h.db.one("SELECT count(*) FROM questions WHERE state = 'pending'")
         assert projects is not None
         assert pending is not None
+        assert asked is not None
         network = self.network
         return {
             "uptime_s": round(self._machine.uptime_s, 3),
@@ -197,6 +199,7 @@ class System:
             "bytes_in": self._h.publisher.bytes,
             "log_bytes": self._h.journal.disk_bytes(),
             "approvals_pending": pending[0],
+            "questions_pending": asked[0],
             "rss_bytes": self._machine.rss_bytes(),
             "cpu_percent": self._machine.cpu_percent(),
             "loop_lag_ms": round(await self._machine.loop_lag_ms(), 3),

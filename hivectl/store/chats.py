@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from hivectl.kit.clock import format_us
@@ -168,3 +169,26 @@ def mark_read(tx: Tx, chat: str, actor: str, message: str | None) -> None:
         " ON CONFLICT (chat, actor) DO UPDATE SET message = max(message, excluded.message)",
         chat, actor, message,
     )  # fmt: skip
+
+
+def restore(tx: Tx, project: str, told: Sequence[tuple[dict[str, Any], str | None, int]]) -> None:
+    """Threads and messages again from their events (data, execution, time), after the database was lost."""
+    for data, execution, at_us in told:
+        known = tx.one("SELECT 1 FROM chats WHERE id = ?", data["thread"])
+        if known is None:
+            of = tx.one("SELECT 1 FROM executions WHERE id = ?", execution)
+            title = " ".join(str(data["text"]).split())[:TITLE_MAX]
+            tx.run(
+                "INSERT INTO chats(id, title, owner, project, execution, created_us, activity_us) VALUES (?,?,?,?,?,?,?)",
+                data["thread"], title, data["author"], project, execution if of is not None else None, at_us, at_us,
+            )  # fmt: skip
+        tx.run(
+            "INSERT INTO chat_messages(id, chat, author, role, type, parent, question, text, created_us) VALUES (?,?,?,?,?,?,?,?,?)",
+            data["id"], data["thread"], data["author"], data["role"], data["type"], data["parent"], data["question"], data["text"],
+            at_us,
+        )  # fmt: skip
+        tx.run(
+            "UPDATE chats SET messages = messages + 1, activity_us = ? WHERE id = ?",
+            at_us,
+            data["thread"],
+        )

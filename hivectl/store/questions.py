@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from hivectl.kit.clock import format_us
+from hivectl.kit.clock import format_us, parse_time_us
 from hivectl.kit.ids import make_id
 from hivectl.model.errors import HiveError
 from hivectl.model.question import (
@@ -280,3 +280,19 @@ def undelivered(tx: Tx, execution: str) -> list[Question]:
         execution,
     )
     return [rows.read(Question, row) for row in found]
+
+
+def restore(tx: Tx, told: dict[str, Any]) -> None:
+    """A question that waits, again from its event, after the database was lost; its thread is there already."""
+    expires, created = told["expires_at"], told["created_at"]
+    known = tx.one("SELECT 1 FROM executions WHERE id = ?", told["execution"])
+    if told["execution"] is not None and known is None:
+        return  # what asked it could not be restored: nobody would hear the answer
+    tx.run(
+        "INSERT INTO questions(id, asker, execution, project, thread, message_id, request, rpc, text, choices, multi, context,"
+        " state, version, on_timeout, expires_us, created_us) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+        told["id"], told["asker"], told["execution"], told["project"], told["thread"], told["message_id"],
+        told["claude_request"], told["claude_rpc"], told["text"], rows.dump(told["choices"]), int(told["multi"]),
+        told["context"], QuestionState.PENDING, told["version"], told["on_timeout"],
+        parse_time_us(expires) if expires else None, parse_time_us(created),
+    )  # fmt: skip

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 from tests.harness import history
-from tests.harness.daemon import Daemon, RpcError
+from tests.harness.daemon import ROOT, Daemon, RpcError
 from tests.harness.waiting import eventually
 
 ASK = {"question": "Which database?", "choices": ["SQLite", "PostgreSQL"], "context": "Both do."}
+Make = Callable[..., Daemon]
 FULL_NAME = "mcp__hivectl__ask_human"
 
 
@@ -205,3 +208,48 @@ def test_hostile_text_is_kept_as_it_is_and_answered(daemon: Daemon) -> None:
     daemon.call("question.answer", id=asked["id"], text="\x1b[2J\u2028no")
     assert daemon.wait(execution)["result"] == "thanks"
     history.read(daemon, project="web").check()
+
+
+def test_s16_no_run_answers_a_question_be_it_its_own_or_anothers(daemon: Daemon) -> None:
+    first, asked = _ask(daemon)
+    daemon.project("api")
+    home = f"HIVECTL_HOME={daemon.home} PYTHONPATH={ROOT}"
+    answer = f"{home} {sys.executable} -m hivectl answer {asked['id']} yes --json; true"
+    steps = [{"permission": {"name": "Bash", "input": {"command": answer}}}, {"text": "tried"}]
+    second = daemon.execute({"steps": steps}, project="api")
+    daemon.decide(daemon.wait_approval(second))
+    assert daemon.wait(second)["result"] == "tried"
+    told = history.read(daemon, project="api").of(second)
+    assert any("SELF_APPROVAL_DENIED" in str(event["data"].get("raw")) for event in told)
+    assert daemon.call("question.get", id=asked["id"])["state"] == "pending"
+    daemon.call("question.answer", id=asked["id"], text="no")
+    assert daemon.wait(first)["result"] == "thanks"
+
+
+def test_a_waiting_question_gives_its_slot_to_the_next_run(make_daemon: Make) -> None:
+    daemon = make_daemon(settings={"execution.max_live": 1}).start()
+    for name in ("web", "api"):
+        daemon.project(name)
+    first, asked = _ask(daemon)
+    assert daemon.run({"text": "meanwhile"}, project="api")["result"] == "meanwhile"
+    daemon.call("question.answer", id=asked["id"], choices=[1])
+    assert daemon.wait(first)["result"] == "thanks"
+
+
+def test_a_program_inside_a_run_asks_and_reads_the_answer(daemon: Daemon) -> None:
+    home = f"HIVECTL_HOME={daemon.home} PYTHONPATH={ROOT}"
+    program = (
+        "from hivectl.client import SyncClient; c = SyncClient().__enter__();"
+        ' q = c.question_ask(text="Shall I?");'
+        ' print(c.question_wait(q["id"], timeout_s=30)["answer"])'
+    )
+    command = f"{home} {sys.executable} -c '{program}'"
+    steps = [{"permission": {"name": "Bash", "input": {"command": command}}}, {"text": "done"}]
+    execution = daemon.execute({"steps": steps})
+    daemon.decide(daemon.wait_approval(execution))
+    (asked,) = eventually(lambda: daemon.call("question.list")["items"], within_s=20)
+    assert (asked["source"], asked["execution"]) == ("worker", execution)
+    assert daemon.get(execution)["state"] == "running", "it stops nothing"
+    daemon.call("question.answer", id=asked["id"], text="go ahead")
+    assert daemon.wait(execution)["result"] == "done"
+    assert "go ahead" in str(_heard(daemon, execution))

@@ -150,3 +150,21 @@ def test_s16_looking_up_the_ancestors_is_quick() -> None:
     for _ in range(20):
         peers.find_execution(peer)
     assert (time.perf_counter() - began) / 20 < 0.01
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ancestry is read from /proc")
+async def test_s16_a_child_of_an_execution_may_ask_and_cannot_answer() -> None:
+    answer = ("question.answer", '{"id":"q_1","text":"yes, do it"}')
+    question = ("question.ask", '{"text":"may I?"}')
+
+    async def done(_caller: Caller, _params: object) -> dict[str, str]:
+        return {}
+
+    extra = {"question.answer": done, "question.ask": done}
+    async with ServerWorld.open(extra=extra) as world:
+        for where in (str(world.socket), str(world.port)):
+            assert await ask_as_child(where, answer, mark=None) == "ok:None"
+            assert await ask_as_child(where, answer, mark="x_9") == "SELF_APPROVAL_DENIED"
+            hidden = await ask_as_child(where, answer, mark="x_9", hide=True)
+            assert hidden == "SELF_APPROVAL_DENIED"
+        assert await ask_as_child(str(world.socket), question, mark="x_9") == "ok:None"
