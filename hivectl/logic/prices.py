@@ -1,51 +1,31 @@
 """What tokens cost, where Claude did not live to say it.
 
-Claude's own figures come first: models are priced in one shape (output five times input, reading the
-cache a tenth of it, filling it one and a quarter), so a model's price is one number, and what Claude
-stated for earlier turns of that model gives it. Where it stated none, a table holds.
+A list gives the shape (what output and the cache cost beside input), and what Claude itself stated for
+earlier turns of the model scales it: it knows of new prices, searches and long contexts before the list does.
 
-The table is what Claude Code 2.1.329 (2026) counts for its own models, in US dollars a million tokens,
-worked out from its `costUSD` and token counts in recorded runs. `usage.prices` replaces entries.
+The list is what Claude Code 2.1.329 (November 2026) counts for its own models, in US dollars a million
+tokens, found by giving the real program answers with known token counts and reading its `costUSD`. (It also
+counts cache that lasts an hour twice as dear as input, and Haiku's contexts above 200,000 tokens five times.)
+`usage.prices` replaces entries.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from hivectl.model.price import (
-    CACHE_CREATION,
-    CACHE_READ,
-    MILLION,
-    OUTPUT,
-    Price,
-    of_input,
-    parse_price,
-)
-from hivectl.model.usage import Figures
+from hivectl.model.price import Price, parse_price
 
 LIST: Mapping[str, Price] = {
-    "haiku": of_input(0.1),
-    "sonnet": of_input(2.0),
-    "opus": of_input(4.0),
+    "haiku": Price(0.1, 0.5, 0.01, 0.125),
+    "sonnet": Price(2.0, 10.0, 0.1, 2.5),
+    "opus": Price(4.0, 20.0, 0.2, 5.0),
 }
 UNKNOWN = LIST["opus"]
 """For a model of another name: rather too much than too little."""
 
 
-def weigh(used: Figures) -> float:
-    """Tokens as if all were input."""
-    return (
-        used.input_tokens
-        + used.output_tokens * OUTPUT
-        + used.cache_read_tokens * CACHE_READ
-        + used.cache_creation_tokens * CACHE_CREATION
-    )
-
-
-def price_of(model: str, *, learned: float | None, table: Mapping[str, str]) -> Price:
-    """The price of a model. `learned`: dollars a weighed token, from Claude's own figures; None = unknown."""
-    if learned is not None:
-        return of_input(learned * MILLION)
+def list_price(model: str, table: Mapping[str, str]) -> Price:
+    """The price of a model by the list; `table` (part of a name -> price) comes first."""
     for part, text in table.items():
         if part in model:
             return parse_price(text)

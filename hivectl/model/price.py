@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from hivectl.model.usage import Figures
 
-OUTPUT, CACHE_READ, CACHE_CREATION = 5.0, 0.1, 1.25
-"""What a token costs against one of input, for all models."""
+CACHE_READ, CACHE_CREATION = 0.1, 1.25
+"""What a token of the cache costs against one of input, where nothing else is said."""
 MILLION = 1_000_000
 
 
@@ -29,10 +29,14 @@ class Price:
             + used.cache_creation_tokens * self.cache_creation
         ) / MILLION
 
-
-def of_input(usd: float) -> Price:
-    """The usual shape, from the price of input."""
-    return Price(usd, usd * OUTPUT, usd * CACHE_READ, usd * CACHE_CREATION)
+    def times(self, factor: float) -> Price:
+        """All of it so many times as dear."""
+        return Price(
+            self.input * factor,
+            self.output * factor,
+            self.cache_read * factor,
+            self.cache_creation * factor,
+        )
 
 
 def parse_price(text: str) -> Price:
@@ -47,6 +51,5 @@ def parse_price(text: str) -> Price:
             " or INPUT/OUTPUT/CACHE_READ/CACHE_CREATION, such as 4/20"
         )
     if len(values) == 2:
-        usual = of_input(values[0])
-        values += [usual.cache_read, usual.cache_creation]
+        values += [values[0] * CACHE_READ, values[0] * CACHE_CREATION]
     return Price(*values)

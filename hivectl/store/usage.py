@@ -19,6 +19,7 @@ from typing import Any, Protocol
 import msgspec
 
 from hivectl.logic import days, prices
+from hivectl.model.price import Price
 from hivectl.model.usage import Figures, Scope, Used
 from hivectl.model.work import Execution, Usage
 from hivectl.store import rows
@@ -95,24 +96,25 @@ def see(
         [(execution.id, message, *row) for message, row in merged.items()],
     )
     for model in {row[0] for row in merged.values()}:
-        price = prices.price_of(model, learned=learn(tx, model), table=table)
+        price = prices.list_price(model, table)
+        price = price.times(learn(tx, model, price))
         tx.run(
             "INSERT OR REPLACE INTO usage_prices(model, input, output, cache_read, cache_creation) VALUES (?,?,?,?,?)",
             model, price.input, price.output, price.cache_read, price.cache_creation,
         )  # fmt: skip
 
 
-def learn(tx: Tx, model: str) -> float | None:
-    """Dollars a weighed token of this model by Claude's own figures; None when it has stated none."""
+def learn(tx: Tx, model: str, price: Price) -> float:
+    """How many times `price` this model costs by Claude's own figures; 1 when it has stated none."""
     found = tx.all(
         f"SELECT model, {_FIGURES}, cost_usd FROM spend WHERE model = ? AND source = 'result' AND cost_usd > 0"
         " ORDER BY id DESC LIMIT ?",
         model, LEARN_ROWS,
     )  # fmt: skip
     figures = [_figures(row) for row in found]
-    each = [used.cost_usd / weight for used in figures if (weight := prices.weigh(used))]
+    each = [used.cost_usd / by_list for used in figures if (by_list := price.cost(used)) > 0]
     # The median: one turn with searches, or above a model's first price step, must not price all others.
-    return statistics.median(each) if each else None
+    return statistics.median(each) if each else 1.0
 
 
 def _figures(row: Any) -> Figures:
