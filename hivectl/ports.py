@@ -223,6 +223,7 @@ class MessageSeen(msgspec.Struct, frozen=True, gc=False):
     """Offset in the spool after this line."""
     text: str = ""
     is_json: bool = True
+    """Whether it can stand in the log as JSON; else its bytes do."""
     subtype: str = ""
 
 

@@ -67,6 +67,18 @@ def _decode_surrogates(raw: bytes) -> Any:
         return None
 
 
+def is_strict(raw: bytes) -> bool:
+    """Whether the log can hold a decodable line as it is: half a surrogate pair is refused by strict readers,
+    and a record that holds one could not be read again."""
+    if not _SURROGATE_ESCAPE.search(raw):
+        return True
+    try:
+        _decoder.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    return True
+
+
 def _refuse(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON")
 

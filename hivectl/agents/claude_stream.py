@@ -103,13 +103,15 @@ class ClaudeConversation:
         raw = line.raw.rstrip(b"\r")
         kind = claude_events.kind_of(event)
         if kind == "stream_event":
-            seen.append(Partial(raw, line.end))
+            if claude_events.is_strict(raw):  # else it may be dropped, as any of them
+                seen.append(Partial(raw, line.end))
         else:
             subtype = word(event.get("subtype")) or word(
                 mapping(event.get("request")).get("subtype")
             )
             text = claude_events.summary(event)
-            seen.append(MessageSeen(kind, raw, line.end, text, subtype=subtype))
+            is_json = claude_events.is_strict(raw)
+            seen.append(MessageSeen(kind, raw, line.end, text, is_json=is_json, subtype=subtype))
         if (change := self._session_change(event)) is not None:
             seen.append(change)
         reader = self._readers.get(kind)

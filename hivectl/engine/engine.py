@@ -396,7 +396,8 @@ class Engine:
 
     async def _hear(self, answered: Question) -> None:
         if answered.request is None or answered.execution is None:
-            return  # it was asked through the protocol, and is read there
+            self.wake()  # whoever asked through the protocol reads it there, and may want a slot again
+            return
         execution = await self.find(answered.execution)
         if execution.wants_slot is not None and execution.stop_mode is None:
             self.wake()

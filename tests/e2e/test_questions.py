@@ -202,7 +202,7 @@ def test_a_call_that_makes_no_sense_is_told_to_claude_and_to_nobody_else(daemon:
 
 
 def test_hostile_text_is_kept_as_it_is_and_answered(daemon: Daemon) -> None:
-    evil = "\x1b]0;pwned\x07Which\u202e?\x00"
+    evil = "\x1b]0;pwned\x07Which\u202e?\ud83d\x00"
     execution, asked = _ask(daemon, {"question": evil, "choices": ["\x1b[2J", "b"]})
     assert "Which" in asked["text"]
     daemon.call("question.answer", id=asked["id"], text="\x1b[2J\u2028no")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -145,3 +146,22 @@ def test_a_flood_on_stderr_is_kept_and_its_end_is_the_evidence(daemon: Daemon) -
     assert ended["stderr"].rstrip().endswith("last words")
     told = history.read(daemon, project="web").check()
     assert sum(len(e["data"]["text"]) + 1 for e in told.of_type("stderr")) >= 3_000_000
+
+
+def test_half_a_character_is_kept_and_costs_no_other_line(make_daemon: Make) -> None:
+    """Claude escapes what it cut in the middle of a pair: no strict reader takes that as JSON."""
+    daemon = make_daemon().start()
+    daemon.project()
+    half = "half \ud83d"
+    ended = daemon.run({"text": half, "partial": True})
+    assert ended["state"] == "completed"
+    before = history.read(daemon, project="web").check()
+    daemon.restart()
+    after = history.read(daemon, project="web").check()
+    assert after.events[: len(before.events)] == before.events
+    (kept,) = [
+        event["data"]
+        for event in after.of(ended["execution"])
+        if event["type"] == "message" and event["data"]["kind"] == "assistant"
+    ]
+    assert json.loads(base64.b64decode(kept["raw_b64"]))["message"]["content"][0]["text"] == half

@@ -183,3 +183,8 @@ def test_without_a_delta_the_total_of_the_process_counts_less_what_was_seen() ->
 
 def test_errors_of_a_result_that_are_no_list_are_none() -> None:
     assert claude_events.result_errors({"errors": "text"}) == ()
+
+
+def test_only_half_a_surrogate_pair_cannot_stand_in_the_log_as_json() -> None:
+    assert claude_events.is_strict(rb'{"a":"\ud83d\ude00 \u00e4"}')
+    assert not claude_events.is_strict(rb'{"a":"\ud83d"}')
