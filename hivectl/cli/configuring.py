@@ -89,6 +89,8 @@ def write(hive: Session, key: str, text: str) -> None:
     setting = config.BY_KEY.get(table_key or key)
     if setting is None:
         raise _unknown(key)
+    if setting.is_secret:
+        text = _secret(hive, setting, text)
     raw: Any = _table_of(text) if setting.kind == "table" and not entry else text
     if entry and table_key == "claude.env":
         validate_additions({entry: text}, field=table_key)
@@ -120,6 +122,27 @@ def write(hive: Session, key: str, text: str) -> None:
         place[name] = _as_toml(value, text)
     _write_file(hive, tomlkit.dumps(document))
     _tell(hive, key, value, text)
+
+
+def _secret(hive: Session, setting: config.Setting, text: str) -> str:
+    """What is to be kept secret comes in through standard input: every user can read command lines.
+
+    Raises HiveError INVALID_PARAMS."""
+    import sys
+
+    if text not in ("", "-"):
+        raise HiveError(
+            "INVALID_PARAMS",
+            f"{setting.key} may hold secrets, and command lines can be read by others and are remembered by shells.",
+            hint=f"Run `hivectl config set {setting.key} -` and type it, or write it into {hive.settings.places.config_file}.",
+        )
+    if not text:
+        return ""
+    if hive.screen.is_interactive:
+        from getpass import getpass
+
+        return getpass(f"{setting.key} (not shown): ").strip()
+    return sys.stdin.readline().strip()
 
 
 def _section(document: Any, names: Sequence[str], file: Path) -> Any:
@@ -189,6 +212,9 @@ def _write_file(hive: Session, text: str) -> None:
 
 def _tell(hive: Session, key: str, value: Any, text: str) -> None:
     file = str(hive.settings.places.config_file)
+    is_secret = config.BY_KEY[_entry_of(key)[0] or key].is_secret
+    if is_secret and value:
+        value, text = config.shown(config.BY_KEY[key], value), config.HIDDEN
     document: Mapping[str, Any] = {"key": key, "value": value, "origin": file}
     if hive.options.output in {"json", "yaml"}:
         hive.print_document(document)

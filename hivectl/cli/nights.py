@@ -68,8 +68,6 @@ def show(hive: Session, found: Item) -> None:
         screen.show(("warn", f"{limits} executions ended at a usage limit"))
     for item in found["projects"]:
         _show_project(hive, item)
-    if not found["projects"]:
-        screen.note(("dim", "nothing was executed in that time, and nothing waits"))
 
 
 def _show_project(hive: Session, item: Item) -> None:
@@ -81,17 +79,22 @@ def _show_project(hive: Session, item: Item) -> None:
         ("bold", one_line(item["project_name"])), ("", "  "), *_counts(item["counts"]), *tail
     )
     for each in item["waiting"]:
-        screen.show(("warn", "  waits   "), ("", one_line(each["text"])), cut=True)
-        screen.show(("dim", f"          hivectl approve {each['id']}"))
+        screen.show(("warn", "  waits"), ("", "   " + one_line(each["text"])), cut=True)
+        screen.show(
+            (
+                "dim",
+                f"          hivectl {'answer' if each['kind'] == 'question' else 'approve'} {each['id']}",
+            )
+        )
     for run in item["failed"][:_SHOWN_RUNS]:
         why = one_line(f"{run['cause'] or run['state']}: {run['message']}").rstrip(": ")
-        screen.show(("bad", "  failed  "), ("", one_line(run["prompt"])), cut=True)
+        screen.show(("bad", "  failed"), ("", "  " + one_line(run["prompt"])), cut=True)
         screen.show(("dim", f"          {why}  (hivectl logs {run['execution']})"))
     _more(
         hive, item["failed"], sum(item["counts"].get(s, 0) for s in ("failed", "timed_out", "lost"))
     )
     for run in item["done"][:_SHOWN_RUNS]:
-        screen.show(("good", "  done    "), ("", one_line(run["prompt"])), cut=True)
+        screen.show(("good", "  done"), ("", "    " + one_line(run["prompt"])), cut=True)
     _more(hive, item["done"], item["counts"].get("completed", 0))
     if item["approvals"]:
         who = ", ".join(f"{count} by {one_line(name)}" for name, count in item["approvals"].items())

@@ -84,13 +84,7 @@ class Courier:
 
     def derive(self, tx: Tx, upto: int) -> None:
         """Make notifications of what leaves the outbox; runs in the store's thread, before it leaves."""
-        try:
-            waiting = notifications.derive(tx, upto, self._audience.plan())
-        except (ValueError, TypeError, KeyError, AttributeError):
-            # An event of a shape nobody foresaw must not keep the outbox from being emptied.
-            _log.exception("no notification can be made")
-            return
-        if waiting:
+        if notifications.derive(tx, upto, self._audience.plan()):
             self._loop.call_soon_threadsafe(self._news.set)
 
     def wake(self) -> None:

@@ -15,6 +15,7 @@ from hivectl.model.notification import NOTICE_KINDS, Notice, Notification
 TEXT_CHARS = 500
 TITLE_CHARS = 120
 LINE_CHARS = 160
+CHOICE_CHARS = 40
 LISTED = 10
 """How many of a bundle are named; the others are counted."""
 STRING_CHARS = 2000
@@ -87,7 +88,8 @@ def _approval(data: Mapping[str, Any], _execution: str) -> _Made:
     id_ = str(data.get("id", ""))
     text = str(data.get("summary") or data.get("tool") or "")
     if data.get("kind") == "question":
-        return "question", id_, "Claude asks", text, f"hivectl approve {id_}", id_
+        text += _choices(_offered(data.get("input")))
+        return "question", id_, "Claude asks", text, f"hivectl answer {id_} TEXT", id_
     title = f"Claude asks to use {data.get('tool', 'a tool')}"
     return "approval", id_, title, text, f"hivectl approve {id_} | hivectl deny {id_}", id_
 
@@ -95,7 +97,30 @@ def _approval(data: Mapping[str, Any], _execution: str) -> _Made:
 def _question(data: Mapping[str, Any], _execution: str) -> _Made:
     id_ = str(data.get("id", ""))
     text = data.get("question") or data.get("text") or data.get("summary") or "a question"
-    return "question", id_, "a question for you", str(text), f"hivectl answer {id_} TEXT", id_
+    said = f"{text}{_choices(data.get('choices'))}"
+    return "question", id_, "a question for you", said, f"hivectl answer {id_} TEXT", id_
+
+
+def _offered(asked: Any) -> list[Any]:
+    """The choices of Claude's own question, when it is a single one."""
+    questions = asked.get("questions") if isinstance(asked, Mapping) else None
+    if (
+        not isinstance(questions, list)
+        or len(questions) != 1
+        or not isinstance(questions[0], Mapping)
+    ):
+        return []
+    options = questions[0].get("options")
+    return options if isinstance(options, list) else []
+
+
+def _choices(options: Any) -> str:
+    """What can be chosen, numbered as `hivectl answer --choice` takes it."""
+    found = [
+        str(item.get("label", "") if isinstance(item, Mapping) else item)[:CHOICE_CHARS]
+        for item in (options if isinstance(options, list) else [])[:LISTED]
+    ]
+    return f" [{', '.join(f'{n} {text}' for n, text in enumerate(found, 1))}]" if found else ""
 
 
 def _ended(data: Mapping[str, Any], execution: str) -> _Made | None:

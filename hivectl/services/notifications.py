@@ -34,7 +34,7 @@ class Notifications:
             raise HiveError(
                 "CONFIG_INVALID",
                 "Nobody is told anything: neither notify.targets nor webhook.urls is set.",
-                hint="Such as `hivectl config set notify.targets ntfy://TOPIC`, then `hivectl daemon restart`.",
+                hint="Run `hivectl config set notify.targets -` and give an address such as ntfy://TOPIC, then `hivectl daemon restart`.",
             )
         return {"items": await self._courier.test(lambda target: self._message(target, caller))}
 

@@ -29,6 +29,7 @@ PROJECTS_MAX = 100
 LISTED = 20
 """Most executions, and most waiting requests, that are listed of a project; the counts are whole."""
 FILES_MAX = 50
+QUESTION_CHARS = 200
 SCAN_RECORDS = 100_000
 """Most records of a project's log that are looked at for changed files, newest first."""
 WORDS_PROJECTS = 12
@@ -108,6 +109,11 @@ class Summaries:
             id_, LISTED,
         )  # fmt: skip
         item["waiting"] = [_wait(rows.read(Approval, row)) for row in found]
+        found = await self._h.db.all(
+            "SELECT id, execution, text, created_us FROM questions WHERE state = 'pending' AND project = ? ORDER BY id LIMIT ?",
+            id_, LISTED,
+        )  # fmt: skip
+        item["waiting"] += [_ask(row) for row in found]
         found = await self._h.db.all(
             "SELECT decided_by, count(*) AS n FROM approvals WHERE state = 'decided' AND project = ?"
             " AND decided_us > ? AND decided_us <= ? GROUP BY decided_by ORDER BY n DESC LIMIT ?",
@@ -232,6 +238,16 @@ def _wait(approval: Approval) -> dict[str, Any]:
         "execution": approval.execution,
         "text": approval.summary,
         "created_at": format_us(approval.created_us),
+    }
+
+
+def _ask(row: Any) -> dict[str, Any]:
+    return {
+        "id": row["id"],
+        "kind": "question",
+        "execution": row["execution"] or "",
+        "text": row["text"][:QUESTION_CHARS],
+        "created_at": format_us(row["created_us"]),
     }
 
 

@@ -6,6 +6,7 @@ crash either the events are still in the outbox, or their notifications are here
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,10 +27,14 @@ from hivectl.model.notification import (
 from hivectl.store import rows
 from hivectl.store.database import Tx
 
+_log = logging.getLogger(__name__)
+
 COLUMNS = rows.columns(Notification)
 MAX_OPEN = 1000
 """Most deliveries of a target that are not settled; what comes then is not told to it any more."""
 MAX_KEPT = 10_000
+MANY = 500
+"""After so many events at once the table is cut to MAX_KEPT at once, not within the hour."""
 KEPT_US = 30 * 86400 * MICROSECOND
 PAYLOAD_BYTES = 64 * 1024
 """A larger payload of a webhook says only what it is about."""
@@ -81,7 +86,16 @@ def derive(tx: Tx, upto: int, plan: Plan) -> int:
     found = tx.all(
         f"SELECT * FROM outbox WHERE id <= ? AND type IN ({marks}) ORDER BY id", upto, *types
     )
-    return sum(_derive_one(tx, row, plan) for row in found)
+    waiting = 0
+    for row in found:
+        try:
+            waiting += _derive_one(tx, row, plan)
+        except (ValueError, TypeError, KeyError, AttributeError):
+            # An event of a shape nobody foresaw must neither take others with it nor stay in the outbox.
+            _log.exception("no notification can be made", extra={"type": row["type"]})
+    if len(found) > MANY:
+        forget(tx)
+    return waiting
 
 
 def _derive_one(tx: Tx, row: Any, plan: Plan) -> int:

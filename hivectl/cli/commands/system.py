@@ -124,7 +124,7 @@ def config_show(
 def config_set(
     ctx: typer.Context,
     key: Annotated[str, typer.Argument(metavar="KEY", help="Such as execution.timeout_s.", autocompletion=completing.settings)],
-    value: Annotated[str, typer.Argument(metavar="VALUE", help="As in the file; lists with commas.")],
+    value: Annotated[str, typer.Argument(metavar="VALUE", help="As in the file; lists with commas. For settings that hold secrets `-`: it is asked for, or read from standard input.")],
 ) -> None:  # fmt: skip
     """Write a setting into the configuration file; comments there stay."""
     from hivectl.cli import configuring

@@ -1,3 +1,4 @@
+import io
 import json
 import tomllib
 
@@ -152,3 +153,36 @@ def test_a_setting_that_is_none_is_told_without_a_value_or_an_origin(hive, daemo
     assert "None" not in ran.err
     assert "`hivectl config show` lists the settings." in ran.err
     assert ("Did you mean `log.durability`?" in ran.err) == (words[1] != "nope")
+
+
+def test_secrets_are_shown_by_no_command_and_in_no_error(hive, daemon, tmp_path):
+    ran = hive("config", "set", "notify.targets", "ntfy://hiddenpart")
+    assert ran.code == 2
+    assert "config set notify.targets -" in ran.err
+    assert "hiddenpart" not in ran.out + ran.err
+    ran = hive("config", "set", "notify.targets", "-", stdin=io.StringIO("ntfy://hiddenpart\n"))
+    assert ran.code == 0
+    assert "hiddenpart" not in ran.out + ran.err
+    assert "hiddenpart" in (tmp_path / "config.toml").read_text()
+    for words in (["show"], ["show", "notify.targets"], ["show", "--origin"], ["show", "--json"]):
+        ran = hive("config", *words)
+        assert "***" in ran.out
+        assert "hiddenpart" not in ran.out + ran.err
+    ran = hive("config", "set", "webhook.urls", "-", stdin=io.StringIO("ftp://hiddenpart\n"))
+    assert ran.code != 0
+    assert "webhook.urls" in ran.err
+    assert "hiddenpart" not in ran.err
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "part"),
+    [
+        ("notify.events", "approval,nonsense", "allowed: approval"),
+        ("notify.quiet_hours", "late", "no time window such as 22:00-07:00"),
+        ("summary.at", "noon", "no time of the day such as 07:00"),
+    ],
+)
+def test_settings_of_notifications_say_what_is_allowed(hive, daemon, key, value, part):
+    ran = hive("config", "set", key, value)
+    assert ran.code != 0
+    assert part in ran.err

@@ -185,3 +185,16 @@ def test_each_machine_check_gives_a_row(probe: object) -> None:
     row = probe()  # type: ignore[operator]
     assert len(row) == 5
     assert row[1] in {"ok", "warn", "fail"}
+
+
+async def test_targets_without_the_library_are_a_failure_with_the_way_to_get_it(
+    env: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert (await finding(env, "notify")).status == "ok"
+    env["HIVECTL_NOTIFY_TARGETS"] = "ntfy://hiddenpart"
+    assert (await finding(env, "notify")).status == "ok"
+    monkeypatch.setattr(doctor, "is_available", lambda: False)
+    found = await finding(env, "notify")
+    assert found.status == "fail"
+    assert "hivectl[notify]" in found.next
+    assert "hiddenpart" not in str(found)

@@ -60,3 +60,16 @@ def test_s33_token_of_another_user_refuses_the_start(tmp_path: Path) -> None:
     os.chown(path, 12345, 12345)
     with pytest.raises(HiveError, match="another user"):
         token_file.load_or_make(path)
+
+
+def test_the_secret_of_webhooks_is_made_once_and_private(tmp_path):
+    import base64
+
+    path = tmp_path / "webhook-secret"
+    made = token_file.load_or_make_webhook_secret(path)
+    assert len(base64.b64decode(made.removeprefix("whsec_"), validate=True)) == 32
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert token_file.load_or_make_webhook_secret(path) == made
+    path.write_text("short")
+    with pytest.raises(HiveError, match="webhook-secret is refused"):
+        token_file.load_or_make_webhook_secret(path)

@@ -180,3 +180,19 @@ async def test_a_log_that_cannot_be_opened_keeps_neither_the_start_nor_the_other
     async with asyncio.timeout(10):
         await house.publisher.wait_clear("project:p_bad")
     assert house.types("project:p_bad") == ["e1", "e2"]
+
+
+async def test_what_is_made_of_events_before_they_are_forgotten_is_made_once_across_a_crash(house):
+    def make(tx, upto):
+        for row in tx.all("SELECT type FROM outbox WHERE id <= ?", upto):
+            tx.run("INSERT INTO meta(key, value) VALUES (?, 'made')", row["type"])
+
+    await house.db.write(lambda tx: tx.emit("system", "system.notice", {"n": 1}))
+    await house.close()  # as a crash: the event is in the log and in the outbox
+    await house.open()
+    house.publisher.before_forgetting = make
+    await house.publisher.recover()
+    await house.publisher.close()
+    await house.publisher._trim_outbox()  # a second making would break the key
+    assert [row["key"] for row in await house.db.all("SELECT key FROM meta")] == ["system.notice"]
+    assert await house.db.all("SELECT 1 FROM outbox") == []

@@ -28,6 +28,8 @@ def stored(number: int, kind: str = "approval", **more: Any) -> Notification:
         ("approval.requested", {"id": "a_1", "kind": "permission", "tool": "Bash", "summary": "Bash: ls"}, "approval", ["web: Claude asks to use Bash", "Bash: ls", "hivectl approve a_1 | hivectl deny a_1"]),
         ("approval.requested", {"id": "a_1", "kind": "question", "tool": "AskUserQuestion", "summary": "Which?"}, "question", ["Which?", "a_1"]),
         ("question.asked", {"id": "q_1", "question": "Which colour?"}, "question", ["Which colour?", "hivectl answer q_1"]),
+        ("question.asked", {"id": "q_1", "text": "Which?", "choices": ["red", "blue"]}, "question", ["Which? [1 red, 2 blue]"]),
+        ("approval.requested", {"id": "a_1", "kind": "question", "summary": "Ask: Which?", "input": {"questions": [{"question": "Which?", "options": [{"label": "red"}, {"label": "blue"}]}]}}, "question", ["Ask: Which? [1 red, 2 blue]", "hivectl answer a_1"]),
         ("execution.ended", {"state": "failed", "cause": "auth", "message": "Log in."}, "failed", ["execution failed", "auth: Log in.", "hivectl logs x_1"]),
         ("execution.ended", {"state": "timed_out", "cause": "timeout"}, "failed", ["timed out"]),
         ("execution.ended", {"state": "failed", "cause": "usage_limit"}, "usage_limit", []),
