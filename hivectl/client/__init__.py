@@ -1,4 +1,5 @@
-"""The Python client: `Client` for asyncio programs, `SyncClient` for the others. Loads them when asked for."""
+"""The Python client: `Client` for asyncio programs, `SyncClient` for the others, `Worker` for programs that
+carry work orders. Loads them when asked for."""
 
 from __future__ import annotations
 
@@ -10,16 +11,31 @@ if TYPE_CHECKING:
     from hivectl.client.aio import Client
     from hivectl.client.subscription import Notice, Subscription
     from hivectl.client.sync import SyncClient
+    from hivectl.client.worker import Job, Permanent, Unanswered, Worker
     from hivectl.model.errors import HiveError
 
-__all__ = ["Client", "HiveError", "Notice", "Subscription", "SyncClient"]
+__all__ = [
+    "Client",
+    "HiveError",
+    "Job",
+    "Notice",
+    "Permanent",
+    "Subscription",
+    "SyncClient",
+    "Unanswered",
+    "Worker",
+]
 
 _HOMES = {
     "Client": "hivectl.client.aio",
     "HiveError": "hivectl.model.errors",
+    "Job": "hivectl.client.job",
     "Notice": "hivectl.client.subscription",
+    "Permanent": "hivectl.client.job",
     "Subscription": "hivectl.client.subscription",
     "SyncClient": "hivectl.client.sync",
+    "Unanswered": "hivectl.client.job",
+    "Worker": "hivectl.client.worker",
 }
 
 

@@ -84,7 +84,17 @@ def test_public_names_are_pinned() -> None:
     import hivectl.client
 
     assert getattr(hivectl, "__all__", []) == []
-    assert hivectl.client.__all__ == ["Client", "HiveError", "Notice", "Subscription", "SyncClient"]
+    assert hivectl.client.__all__ == [
+        "Client",
+        "HiveError",
+        "Job",
+        "Notice",
+        "Permanent",
+        "Subscription",
+        "SyncClient",
+        "Unanswered",
+        "Worker",
+    ]
     for name in hivectl.client.__all__:
         assert getattr(hivectl.client, name)
 
