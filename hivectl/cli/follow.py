@@ -180,9 +180,6 @@ class Watch:
             self._draw_status()
         elif not (self.session.screen.out_is_terminal or self.session.is_json):
             self._tell_retries(event)
-        elif kind == "work_order.state" and not self.session.is_json:
-            for shown in self.transcript.feed(event):
-                self._show(shown)
         return bool(kind == "execution.ended") and not self.goes_on(event)
 
     def goes_on(self, ended: Mapping[str, Any]) -> bool:
@@ -198,6 +195,8 @@ class Watch:
     def _tell_retries(self, event: Mapping[str, Any]) -> None:
         """Where nothing is shown live: one line for each time Claude tries again."""
         for shown in self.transcript.feed(event):
+            if event["type"] == "work_order.state":
+                self._show(shown)
             if not isinstance(shown, Progress):
                 continue
             before, self._retry = self._retry, shown.text
