@@ -108,11 +108,13 @@ def test_starts_are_recorded(desk, tmp_path):
     desk.ask("Hello", MOCK_CLAUDE_RECORD=str(record))
     running = desk.talk(MOCK_CLAUDE_RECORD=str(record))
     running.control("initialize")
+    running.user("Hi")
     running.finish()
     first, second = [json.loads(line) for line in record.read_text().splitlines()]
     assert first["first_stdin"] == "Hello"
     assert "MOCK_CLAUDE_RECORD" in first["env"]
-    assert json.loads(second["first_stdin"])["request"] == {"subtype": "initialize"}
+    heard = json.loads(second["first_stdin"])
+    assert heard["message"]["content"] == "Hi", "requests of the host come before what it says"
 
 
 def test_stderr_gets_text_or_so_many_bytes(desk):
