@@ -39,9 +39,13 @@ def kill_idle(daemon: Daemon, chance: random.Random) -> None:
         if found["is_warm"]:
             run = daemon.get(found["last_execution"])
             with suppress(ProcessLookupError, StopIteration, AssertionError):
-                os.kill(
-                    run["pid"] if chance.random() < 0.5 else daemon.shim_of(run).pid, signal.SIGKILL
-                )
+                if chance.random() < 0.5:
+                    os.kill(run["pid"], signal.SIGKILL)
+                else:
+                    os.kill(daemon.shim_of(run).pid, signal.SIGKILL)
+                    time.sleep(
+                        0.3
+                    )  # shim and daemon at once is another story: it is noticed by then
 
 
 @pytest.mark.slow
