@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from hivectl.cli import follow, views
 from hivectl.cli.session import Session
-from hivectl.cli.transcript import Transcript, ended
+from hivectl.cli.transcript import Line, Shown, Transcript, ended
 from hivectl.kit.ids import make_token
 from hivectl.model.errors import ExitCode, HiveError
 from hivectl.model.work import EXECUTION_ENDS, ExecutionState, exit_code_of
@@ -77,8 +78,12 @@ async def attach(
     *,
     partials: bool,
     waits_for_people: bool,
+    last: int | None = None,
+    is_visit: bool = False,
 ) -> int:
-    """Show an execution from its beginning, then live to its end. Returns the exit code."""
+    """Show an execution from its beginning, or its `last` lines, then live to its end. Returns the exit code.
+
+    `is_visit`: Ctrl-C goes back at once to where one came from."""
     execution = found["execution"]
     if not _is_quiet(hive):
         hive.screen.note(("dim", f"{execution} in {found['project_name']}, {views.state(found)}"))
@@ -93,32 +98,50 @@ async def attach(
         has_partials=partials,
         waits_for_people=waits_for_people,
         transcript=transcript,
+        is_visit=is_visit,
     )
-    watch.since = await _replay(watch, found)
+    watch.since = await _replay(watch, found, last)
     if watch.since is None:
-        final = await client.call("execution.get", execution=execution)
+        final = await client.call("execution.get", execution=watch.execution)
         return _print_final(hive, final, follow.End.ENDED)
     return await _finish(hive, client, watch)
 
 
-async def _replay(watch: follow.Watch, found: Mapping[str, Any]) -> dict[str, Any] | None:
+async def _replay(
+    watch: follow.Watch, found: Mapping[str, Any], last: int | None
+) -> dict[str, Any] | None:
     """Show the execution's events so far; where to follow from, or None when it is over."""
     after = 0
+    past: deque[Shown] = deque(maxlen=last)
     while True:
         page = await watch.client.call(
             "get_messages",
             stream=found["stream"],
-            execution=found["execution"],
+            execution=watch.execution,
             after=after,
             limit=1000,
         )
+        ended = None
         for event in page["items"]:
-            watch.show_past(event)
+            past += [
+                shown
+                for shown in watch.transcript.feed(event)
+                if last is None or isinstance(shown, Line)
+            ]
             if event["type"] == "execution.ended":
+                ended = event
+        if last is None:
+            watch.show_past(past)
+            past.clear()
+        if ended is not None:
+            if not watch.goes_on(ended):
+                watch.show_past(past)
                 return None
-        if page["next"] is None:
+        elif page["next"] is None:
+            watch.show_past(past)
             return {"epoch": page["epoch"], "seq": page["last_seq"]}
-        after = page["next"]
+        else:
+            after = page["next"]
 
 
 async def _finish(hive: Session, client: Client, watch: follow.Watch) -> int:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from enum import Enum
@@ -52,6 +52,8 @@ class Watch:
     is_quiet: bool = False
     has_partials: bool = False
     waits_for_people: bool = True
+    is_visit: bool = False
+    """Ctrl-C leaves at once: there is a place to go back to."""
     transcript: Transcript = field(
         default_factory=lambda: Transcript(has_prompts=False, has_ends=False)
     )
@@ -90,10 +92,10 @@ class Watch:
                 raise error
         return self._end
 
-    def show_past(self, event: Mapping[str, Any]) -> None:
-        """Show an event that was read from the log."""
+    def show_past(self, past: Iterable[Shown]) -> None:
+        """Show what was read from the log."""
         if not self.is_quiet:
-            for shown in self.transcript.feed(event):
+            for shown in past:
                 self._show(shown)
 
     # -- events -------------------------------------------------------------------------------
@@ -178,11 +180,23 @@ class Watch:
             self._draw_status()
         elif not (self.session.screen.out_is_terminal or self.session.is_json):
             self._tell_retries(event)
-        return bool(kind == "execution.ended")
+        return bool(kind == "execution.ended") and not self.goes_on(event)
+
+    def goes_on(self, ended: Mapping[str, Any]) -> bool:
+        """Whether another attempt follows by itself: then that is watched from here on."""
+        data = ended.get("data") or {}
+        following = data.get("next_execution")
+        is_kept = data.get("cause") == "usage_limit" and not data.get("retry_at")
+        if not following or is_kept or self._end is not End.ENDED:
+            return False
+        self.execution, self._state, self._retry = str(following), "pending", ""
+        return True
 
     def _tell_retries(self, event: Mapping[str, Any]) -> None:
         """Where nothing is shown live: one line for each time Claude tries again."""
         for shown in self.transcript.feed(event):
+            if event["type"] == "work_order.state":
+                self._show(shown)
             if not isinstance(shown, Progress):
                 continue
             before, self._retry = self._retry, shown.text
@@ -303,6 +317,9 @@ class Watch:
     async def _detach_or_cancel(self, wait_for_signal: Any) -> bool:
         screen = self.session.screen
         screen.status("")
+        if self.is_visit:
+            self._end = End.DETACHED
+            return True
         screen.note(
             ("", f"\ndetached; it goes on. Come back with: hivectl attach {self.execution}")
         )

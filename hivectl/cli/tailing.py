@@ -5,14 +5,16 @@ from __future__ import annotations
 import base64
 import sys
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from hivectl.cli import choosing, jsonline
+from hivectl.cli.sanitize import one_line, sanitize
 from hivectl.cli.screen import PALETTE
 from hivectl.cli.session import Session, all_items
+from hivectl.cli.table import shorten, width_of
 from hivectl.cli.transcript import Line, Transcript
 from hivectl.client.subscription import Notice
 from hivectl.model.errors import HiveError
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _PAGE = 1000
 _EVENTS_A_LINE = 4
+MOST_NAME = 24
+"""Columns of a project's name before its lines."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +77,8 @@ class View:
     has_prefix: bool
     names: dict[str, str] = field(default_factory=dict)
     _transcripts: dict[str, Transcript] = field(default_factory=dict)
+    _widest: int = 0
+    """Columns of the prefix so far: names stand below each other."""
 
     def show(self, event: Mapping[str, Any]) -> None:
         """Print one event."""
@@ -111,17 +117,27 @@ class View:
                 (_time(event), self._prefix(event), item) for event, item in _last(lines, last)
             ]
         for _, prefix, item in sorted(shown, key=lambda found: found[0]):
-            self.hive.screen.show(*prefix, *item.pieces, cut=item.is_single)
+            self._print(prefix, item)
 
     def note(self, text: str) -> None:
         """Something about the following itself."""
         if not self.hive.is_json and not self.raw:
             self.hive.screen.note(("dim", text))
 
+    def align(self, names: Iterable[str]) -> None:
+        """Make room for these names from the first line on."""
+        widths = [min(width_of(one_line(name)), MOST_NAME) for name in names]
+        self._widest = max([self._widest, *widths])
+
     def _show_to_people(self, event: Mapping[str, Any]) -> None:
         prefix = self._prefix(event)
         for item in self._lines(event):
-            self.hive.screen.show(*prefix, *item.pieces, cut=item.is_single)
+            self._print(prefix, item)
+
+    def _print(self, prefix: list[tuple[str, str]], item: Line) -> None:
+        """Every line of a text has the prefix, so that projects are told apart in the middle of one too."""
+        for row in rows_of(item) if prefix else [item.pieces]:
+            self.hive.screen.show(*prefix, *row, cut=item.is_single)
 
     def _lines(self, event: Mapping[str, Any]) -> list[Line]:
         key = str(event.get("execution") or event.get("stream"))
@@ -141,9 +157,23 @@ class View:
         if not self.has_prefix:
             return []
         project = str(event.get("project") or event.get("stream", "")).removeprefix("project:")
-        name = self.names.get(project, project)
+        name = one_line(self.names.get(project, project))
         color = PALETTE[zlib.crc32(name.encode("utf-8", "replace")) % len(PALETTE)]
-        return [(color, f"{name} | ")]
+        self._widest = max(self._widest, min(width_of(name), MOST_NAME))
+        shown = shorten(name, MOST_NAME)
+        return [(color, shown + " " * (self._widest - width_of(shown)) + " | ")]
+
+
+def rows_of(item: Line) -> list[tuple[tuple[str, str], ...]]:
+    """The pieces of each line of a text."""
+    if item.is_single:
+        return [item.pieces]
+    rows: list[list[tuple[str, str]]] = [[]]
+    for style, text in item.pieces:
+        first, *others = sanitize(text).split("\n")
+        rows[-1].append((style, first))
+        rows += [[(style, other)] for other in others]
+    return [tuple(row) for row in rows]
 
 
 def _last(items: list[T], count: int | None) -> list[T]:
@@ -180,6 +210,7 @@ async def run(client: Client, wish: Wish, view: View) -> int:
     streams = [f"project:{name}" for name in wish.projects]
     if not streams:
         streams = [item["stream"] for item in await all_items(client, "project.list")]
+    view.align([name for id_, name in view.names.items() if f"project:{id_}" in streams])
     positions: dict[str, Any] = {}
     logs: list[Sequence[Mapping[str, Any]]] = []
     for stream in streams:

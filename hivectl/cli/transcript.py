@@ -6,13 +6,13 @@ the names of tool calls, and what of an answer was already shown piece by piece.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from hivectl.cli import views
 from hivectl.cli.table import shorten, width_of
+from hivectl.cli.telling import WHOLE, compact, tell
 
 _MAIN_FIELD = {
     "Bash": "command",
@@ -77,50 +77,25 @@ class Transcript:
     _tools: dict[str, str] = field(default_factory=dict)
     _streamed: str = ""
 
-    def feed(self, event: Mapping[str, Any]) -> list[Shown]:  # noqa: C901, PLR0911, PLR0912  one case a type
-        """What to show for one event. Unknown types show nothing."""
+    def feed(self, event: Mapping[str, Any]) -> list[Shown]:
+        """What to show for one event. Types that nobody knows are shown by name."""
         data = event.get("data") or {}
         match str(event.get("type")):
             case "message":
                 return self._message(data)
             case "partial":
                 return self._partial(data)
-            case "stderr":
-                return [line(("dim", "stderr  "), ("dim", str(data.get("text", ""))))]
-            case "approval.requested":
-                return [_asked(data)]
-            case "approval.decided":
-                said = [line(("", f"    {text}"), is_single=True) for text in views.instead(data)]
-                return [_decided(data), *said]
-            case "question.asked":
-                return [line(("ask", "asks     "), ("", str(data.get("text", ""))), is_single=True)]
-            case "question.answered":
-                by = f"  by {data.get('answered_by')}"
-                text = str(data.get("answer") or "")
-                return [line(("bold", "answer   "), ("", text), ("dim", by), is_single=True)]
-            case "question.expired":
-                return [line(("dim", f"question {data.get('state')}"))]
-            case "budget.warning" | "budget.exceeded":
-                return [line(("warn", "budget  "), ("", str(data.get("message", ""))))]
-            case "usage_limit.hit":
-                return [line(("warn", "usage limit"), ("", _until(data)))]
-            case "system.notice":
-                hint = f"  ({data['hint']})" if data.get("hint") else ""
-                return [line(("warn", "notice  "), ("", f"{data.get('message', '')}{hint}"))]
             case "execution.state":
                 return self._state(data)
-            case "execution.created" if self.has_prompts:
-                return []
-            case "execution.ended" if self.has_ends:
-                return [ended(data, verbose=self.verbose)]
-            case "session.reset":
-                return [line(("dim", "session  the next prompt starts a fresh conversation"))]
-            case kind if (
-                self.verbose and self.has_prompts and kind.startswith(("project.", "session."))
-            ):
-                return [line(("dim", f"{kind}  {_compact(data)}"), is_single=True)]
-            case _:
-                return []
+            case "execution.ended":
+                return [ended(data, verbose=self.verbose)] if self.has_ends else []
+            case kind:
+                # While one's own prompt runs, what its project does is no news.
+                verbose = self.verbose if self.has_prompts else 0
+                return [
+                    Line(pieces=pieces, is_single=kind not in WHOLE)
+                    for pieces in tell(kind, data, verbose=verbose)
+                ]
 
     def _state(self, data: Mapping[str, Any]) -> list[Shown]:
         state = str(data.get("state", ""))
@@ -252,7 +227,7 @@ def summary(tool: str, given: Mapping[str, Any]) -> str:
         asked = [str(q.get("question", "")) for q in questions if isinstance(q, Mapping)]
         return " / ".join(asked)[:_SUMMARY_CHARS]
     main = given.get(_MAIN_FIELD.get(tool, ""))
-    text = main if isinstance(main, str) else _compact(given)
+    text = main if isinstance(main, str) else compact(given)
     return text[:_SUMMARY_CHARS]
 
 
@@ -300,37 +275,6 @@ def _figures(item: Mapping[str, Any]) -> list[str]:
     return parts
 
 
-def _asked(data: Mapping[str, Any]) -> Line:
-    what = views.what(data)
-    if data.get("tool") == "ExitPlanMode":
-        return line(
-            ("ask", "? Claude has a plan"),
-            ("", "  and waits for a yes"),
-            ("dim", f"  {data.get('id', '')}"),
-            is_single=True,
-        )
-    word = "asks" if data.get("kind") == "question" else "wants"
-    return line(
-        ("ask", f"? Claude {word} "),
-        ("bold", str(data.get("tool", ""))),
-        ("", f"  {what}"),
-        ("dim", f"  {data.get('id', '')}"),
-        is_single=True,
-    )
-
-
-def _decided(data: Mapping[str, Any]) -> Line:
-    allowed = data.get("decision") == "allow"
-    by = data.get("decided_by") or "somebody"
-    text = f"{'allowed' if allowed else 'denied'} by {by}"
-    reason = f": {data['message']}" if data.get("message") else ""
-    return line(("good" if allowed else "warn", f"  {text}"), ("", reason), is_single=True)
-
-
-def _until(data: Mapping[str, Any]) -> str:
-    return f"  {data.get('kind') or ''} until {data.get('resets_at') or 'it is lifted'}"
-
-
 def _blocks(raw: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
     message = raw.get("message")
     content = message.get("content") if isinstance(message, Mapping) else None
@@ -349,7 +293,3 @@ def _result_text(content: Any) -> str:
     first, _, rest = text.partition("\n")
     more = f" (+{rest.count(chr(10)) + 1} lines)" if rest else ""
     return shorten(first, 200) + more
-
-
-def _compact(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, default=str, separators=(", ", ": "))

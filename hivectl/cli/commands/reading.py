@@ -17,6 +17,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command("ps")(ps)
     app.command("show")(show)
+    app.command("top")(top)
     app.command("tail")(tail)
     app.command("logs")(logs)
 
@@ -61,6 +62,25 @@ def show(
 
     found = hive.run(work)
     hive.print_item("execution", found, lambda: details.execution(found))
+
+
+def top(ctx: typer.Context) -> None:
+    """A live table of what runs, waits and is queued.
+
+    Keys: j/k or the arrows move, Enter or t attaches (Ctrl-C goes back), y answers what the execution waits
+    for, K kills it, / filters, p shows this project only, Esc shows all, q quits. Without a terminal it is
+    printed once.
+    """
+    from hivectl.cli import top as table
+
+    hive: Session = ctx.obj
+
+    async def work(client: Client) -> int:
+        if table.is_live(hive):
+            return await table.Top(hive, client).run()
+        return await table.snapshot(hive, client)
+
+    raise typer.Exit(hive.run(work))
 
 
 def tail(

@@ -193,12 +193,13 @@ def wait(
 def attach(
     ctx: typer.Context,
     target: Annotated[str | None, typer.Argument(metavar="[EXECUTION|PROJECT]", help="Default: the current directory's project.", autocompletion=completing.killable)] = None,
+    lines: Annotated[int | None, typer.Option("-n", "--tail", metavar="N", min=0, help="Begin with the last N lines only.")] = None,
     partials: Annotated[bool, typer.Option("--partials", help="Show the answer while it is being written.")] = False,
     no_wait_approval: Annotated[bool, typer.Option("--no-wait-approval", help="Without a terminal: exit 8 when a person must answer.")] = False,
 ) -> None:  # fmt: skip
     """Come back to an execution.
 
-    Shows it from its beginning and goes on live, up to its end. Ctrl-C detaches, twice within two seconds
+    Shows it from its beginning and goes on live, up to its end, through retries. Ctrl-C detaches, twice within two seconds
     cancels. Without a terminal only the final text is printed.
     """
     from hivectl.cli import choosing, executing
@@ -208,7 +209,12 @@ def attach(
     async def work(client: Client) -> int:
         found = await choosing.execution(hive, client, target)
         return await executing.attach(
-            hive, client, found, partials=partials, waits_for_people=not no_wait_approval
+            hive,
+            client,
+            found,
+            partials=partials,
+            waits_for_people=not no_wait_approval,
+            last=lines,
         )
 
     raise typer.Exit(hive.run(work))
