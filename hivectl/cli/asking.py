@@ -12,10 +12,11 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hivectl.cli.difference import difference
 from hivectl.cli.sanitize import reveal
 from hivectl.model.errors import HiveError
 
@@ -97,7 +98,7 @@ def show_plan(screen: Screen, approval: Mapping[str, Any]) -> None:
     screen.note(("", "  " + reveal(plan.strip()).replace("\n", "\n  ")))
 
 
-def show_request(screen: Screen, approval: Mapping[str, Any]) -> None:
+def show_request(screen: Screen, approval: Mapping[str, Any], *, is_here: bool = True) -> None:
     """What Claude wants, whole, on stderr; control characters as visible escapes."""
     if is_plan(approval):
         show_plan(screen, approval)
@@ -108,6 +109,18 @@ def show_request(screen: Screen, approval: Mapping[str, Any]) -> None:
     )
     if approval.get("description"):
         screen.note(("", f"  {reveal(str(approval['description']))}"))
+    if approval.get("risk"):
+        style = {"low": "good", "high": "bad"}.get(str(approval["risk"]), "warn")
+        reason = f", {reveal(str(approval.get('risk_reason') or ''))}"
+        screen.note((style, f"  risk: {approval['risk']}"), ("dim", reason))
+    diff = difference(
+        str(approval["tool"]), approval.get("input") or {}, str(approval.get("directory") or ""), is_here=is_here
+    )  # fmt: skip
+    if diff is not None:
+        screen.note(("dim", "  file: "), ("", reveal(diff.path)), ("dim", f"  {diff.note}"))
+        for style, line in diff.lines:
+            screen.note((style, f"  {line}"))
+        return
     for name, value in (approval.get("input") or {}).items():
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         shown = reveal(text)
@@ -118,10 +131,17 @@ def show_request(screen: Screen, approval: Mapping[str, Any]) -> None:
 
 
 async def ask_permission(
-    screen: Screen, settings: Settings, approval: Mapping[str, Any]
+    screen: Screen,
+    settings: Settings,
+    approval: Mapping[str, Any],
+    *,
+    may_remember: Callable[[], Awaitable[bool]],
+    is_here: bool = True,
 ) -> dict[str, Any] | None:
-    """The decision as parameters of `approval.decide`, or None when nobody answers."""
-    show_request(screen, approval)
+    """The decision as parameters of `approval.decide`, or None when nobody answers.
+
+    `may_remember` shows the rule that `always` would write, and asks."""
+    show_request(screen, approval, is_here=is_here)
     may_always = not is_plan(approval)  # no rule can agree to a plan
     choices = "[y]es  [n]o  [e]dit first" + ("  [a]lways" if may_always else "")
     while True:
@@ -133,7 +153,8 @@ async def ask_permission(
             case "y" | "yes":
                 return {"decision": "allow"}
             case "a" | "always" if may_always:
-                return {"decision": "allow", "remember": True}
+                if await may_remember():
+                    return {"decision": "allow", "remember": True}
             case "n" | "no":
                 screen.prompt("  reason for Claude (Enter for none): ")
                 return {"decision": "deny", "message": (await read_line()) or ""}

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from hivectl.cli import asking, questions, views
+from hivectl.cli import asking, bulk, questions, views
 from hivectl.cli.transcript import Line, Piece, Progress, Shown, Transcript
 from hivectl.client.subscription import Notice
 from hivectl.kit.aio import Nursery
@@ -275,7 +275,10 @@ class Watch:
             elif asking.needs_answers(approval):
                 decision = await asking.ask_question(screen, approval)
             else:
-                decision = await asking.ask_permission(screen, settings, approval)
+                decision = await asking.ask_permission(
+                    screen, settings, approval,
+                    may_remember=lambda: self._may_remember(approval), is_here=self.client.endpoint.is_local,
+                )  # fmt: skip
             if decision is None:
                 verb = "answer" if approval["id"].startswith("q_") else "approve"
                 screen.note(("dim", f"  left open: hivectl {verb} {approval['id']}"))
@@ -292,6 +295,15 @@ class Watch:
                 if exc.code == "INVALID_PARAMS":
                     continue  # the answer did not fit: it still waits for one
             return
+
+    async def _may_remember(self, approval: Mapping[str, Any]) -> bool:
+        try:
+            return await bulk.may_remember(
+                self.session, self.client, approval, None, action="allow", yes=False
+            )
+        except HiveError as exc:
+            self.session.screen.note(("warn", f"  {exc.message}"))
+            return False
 
     def _take_back(self, approval: Mapping[str, Any]) -> None:
         name = str(approval.get("id"))

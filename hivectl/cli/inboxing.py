@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from hivectl.cli import asking, deciding, inbox_rows
+from hivectl.cli import asking, deciding, inbox_rows, questions
 from hivectl.cli.difference import Difference, difference
 from hivectl.cli.inbox import Decide, Edit, Inbox, Preview, Quit, Wish
 from hivectl.cli.keys import Terminal
@@ -89,21 +89,32 @@ class Live:
 
     async def _event(self, event: Mapping[str, Any]) -> None:
         kind, data = event["type"], event.get("data") or {}
-        if kind == "approval.requested":
+        if kind in {"approval.requested", "question.asked"}:
             await self._look_at(str(data["id"]))
+        elif kind in {"question.answered", "question.expired"} and data["id"] != self._sending:
+            self._box.close(_closed(data), self._clock.monotonic())
         elif kind in {"approval.decided", "approval.expired"} and data["id"] != self._sending:
             self._box.close(data, self._clock.monotonic())
             self._diffs.pop(str(data.get("id")), None)
 
     async def _look_at(self, name: str) -> None:
-        found = await self._client.call("approval.get", id=name)
+        found = await self._get(name)
         if found["state"] == "pending":
             self._put(found)
+
+    async def _get(self, name: str) -> Item:
+        if not name.startswith("q_"):
+            found: Item = await self._client.call("approval.get", id=name)
+            return found
+        question = await self._client.call("question.get", id=name)
+        return _asked(question) if question["state"] == "pending" else _closed(question)
 
     async def _refresh(self) -> None:
         """Everything that waits, from the daemon: after this the events are enough."""
         params = {"project": self._project} if self._project else {}
-        found = await all_items(self._client, "approval.list", **params)
+        found: list[Item] = [*await all_items(self._client, "approval.list", **params)]
+        asked = await all_items(self._client, "question.list", claude=False, **params)
+        found += [_asked(question) for question in asked]
         self._box.replace(found, self._clock.monotonic())
         for item in found:
             self._compare(item)
@@ -152,7 +163,7 @@ class Live:
         if isinstance(wish, Quit):
             return
         try:
-            found = await self._client.call("approval.get", id=wish.item["id"])
+            found = await self._get(wish.item["id"])
         except HiveError:
             return  # the events will tell when the daemon is back
         if found["state"] == "pending":
@@ -163,7 +174,11 @@ class Live:
     async def _send(self, item: Item, params: Mapping[str, Any]) -> None:
         self._sending = item["id"]
         try:
-            done = await deciding.decide(self._client, item, params)
+            if item["id"].startswith("q_"):
+                said = await questions.send(self._client, item, _answer(params))
+                done: Item = _closed(said)
+            else:
+                done = await deciding.decide(self._client, item, params)
         finally:
             self._sending = None
         self._box.close(done, self._clock.monotonic(), by_us=True)
@@ -194,6 +209,38 @@ class Live:
         self._hive.screen.paint(
             inbox_rows.rows(self._box, self._diffs, size=(size.columns, size.lines), now_s=now_s())
         )
+
+
+def _asked(question: Item) -> Item:
+    """A question of ask_human or of a worker, as the inbox shows those that Claude asks itself."""
+    asked = [
+        {"question": one["question"], "options": one.get("choices") or [], "multiSelect": one.get("multi")}
+        for one in question["questions"]
+    ]  # fmt: skip
+    return {
+        **questions.as_row(question),
+        "description": question.get("context") or "",
+        "execution": question.get("execution") or question["asker"],
+        "input": {"questions": asked},
+    }
+
+
+def _closed(question: Item) -> Item:
+    """One that was answered or expired, with the fields of an approval."""
+    declined = question.get("declined")
+    return {
+        "id": question["id"],
+        "state": question["state"],
+        "decision": {"answered": "deny" if declined else "allow"}.get(str(question["state"])),
+        "decided_by": question.get("answered_by"),
+    }
+
+
+def _answer(params: Mapping[str, Any]) -> dict[str, Any]:
+    """A decision as parameters of `question.answer`."""
+    if params["decision"] == "deny":
+        return {"decline": True, "text": params.get("message", "")}
+    return {"answers": params["answers"]}
 
 
 async def run(hive: Session, client: Client, project: str | None) -> None:

@@ -12,12 +12,22 @@ from hivectl.cli.session import Session
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from hivectl.cli.bulk import Choice
     from hivectl.client.aio import Client
 
 Ids = Annotated[
-    list[str],
-    typer.Argument(metavar="APPROVAL...", help="Ids, as `hivectl inbox` shows them.", autocompletion=completing.approvals),
+    list[str] | None,
+    typer.Argument(metavar="[APPROVAL]...", help="Ids, as `hivectl inbox` shows them.", autocompletion=completing.approvals),
 ]  # fmt: skip
+All = Annotated[
+    bool, typer.Option("--all", help="All that wait; they are shown and asked about once.")
+]
+InProject = Annotated[
+    str | None,
+    typer.Option("-p", "--project", metavar="PROJECT", help="With --all: only this project's.", autocompletion=completing.projects),
+]  # fmt: skip
+OfTool = Annotated[str | None, typer.Option("--tool", metavar="TOOL", help="With --all: only of this tool; * and ? are wild cards.")]  # fmt: skip
+Yes = Annotated[bool, typer.Option("-y", "--yes", help="Do not ask.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -34,7 +44,7 @@ def inbox(
     once: Annotated[bool, typer.Option("--once", help="Show the list and leave, also on a terminal.")] = False,
 ) -> None:  # fmt: skip
     """What waits for an answer: live on a terminal, else a list, oldest first."""
-    from hivectl.cli.session import all_pages
+    from hivectl.cli.session import all_items, all_pages
 
     hive: Session = ctx.obj
     is_live = hive.options.output == "table" and not (once or everything)
@@ -48,7 +58,13 @@ def inbox(
         params["project"] = project
 
     async def work(client: Client) -> Any:
-        return await all_pages(client, "approval.list", **params)
+        from hivectl.cli import questions
+
+        page = await all_pages(client, "approval.list", **params)
+        asked = await all_items(client, "question.list", claude=False, **params)
+        rows = [questions.as_row(question) for question in asked]
+        page["items"] = sorted([*page["items"], *rows], key=lambda item: item["created_at"])
+        return page
 
     noun, empty = "approval", "nothing waits for you"
     if everything:
@@ -56,43 +72,69 @@ def inbox(
     hive.print_items(noun, hive.run(work), empty=empty)
 
 
-def approve(
+def approve(  # noqa: PLR0917  the options of a command
     ctx: typer.Context,
-    ids: Ids,
+    ids: Ids = None,
     given: Annotated[str | None, typer.Option("--input", metavar="JSON", help="Allow this instead of what Claude wanted.")] = None,
     edit: Annotated[bool, typer.Option("-e", "--edit", help="Change it in an editor first.")] = False,
     answer: Annotated[list[str] | None, typer.Option("--answer", metavar="[QUESTION=]TEXT", help="Answer Claude's question: a choice or your own words; repeatable.")] = None,
-    always: Annotated[bool, typer.Option("--always", help="Also write a rule that allows such calls from now on.")] = False,
+    always: Annotated[bool, typer.Option("--always", help="Also write a rule that allows such calls from now on; it is shown first.")] = False,
+    everything: All = False,
+    project: InProject = None,
+    tool: OfTool = None,
+    risk: Annotated[str | None, typer.Option("--risk", metavar="low|medium|high", help="With --all: the most risk that is let through; default: medium.")] = None,
+    yes: Yes = False,
 ) -> None:  # fmt: skip
-    """Allow what Claude wants to do, or answer its question."""
-    from hivectl.cli import deciding
+    """Allow what Claude wants to do, or answer its question; with --all, everything of a kind."""
+    from hivectl.cli import bulk, deciding
+    from hivectl.model.errors import HiveError
 
     hive: Session = ctx.obj
+    names, choice = ids or [], bulk.Choice(project=project, tool=tool, risk=risk)
+    bulk.check(names, choice, everything=everything)
+    if (everything or len(names) > 1) and (given or edit or answer or always):
+        raise HiveError(
+            "INVALID_PARAMS", "--input, --edit, --answer and --always are for one approval."
+        )
 
-    async def work(client: Client) -> list[Mapping[str, Any]]:
-        done = []
-        for name in ids:
-            found = await client.call("approval.get", id=name)
-            decision = await deciding.allow(
-                hive, found, given=given, edit=edit, answers=answer or []
-            )
-            done.append(await deciding.decide(client, found, {**decision, "remember": always}))
-        return done
+    async def one(client: Client) -> list[Mapping[str, Any]]:
+        found = await client.call("approval.get", id=names[0])
+        decision = await deciding.allow(hive, found, given=given, edit=edit, answers=answer or [])
+        if always and found["state"] == "pending":
+            instead = decision.get("input")
+            if not await bulk.may_remember(hive, client, found, instead, action="allow", yes=yes):
+                hive.screen.note(("dim", "nothing was decided"))
+                return []
+            decision["remember"] = True
+        return [await deciding.decide(client, found, decision)]
 
-    deciding.print_decided(hive, hive.run(work))
+    if len(names) == 1:
+        if done := hive.run(one):
+            deciding.print_decided(hive, done)
+        return
+    _decide_many(hive, names, choice, {"decision": "allow"}, yes=yes)
 
 
 def deny(
     ctx: typer.Context,
-    ids: Ids,
+    ids: Ids = None,
     message: Annotated[str, typer.Option("-m", "--message", metavar="TEXT", help="Tell Claude why.")] = "",
     interrupt: Annotated[bool, typer.Option("--interrupt", help="Also end Claude's turn.")] = False,
     always: Annotated[bool, typer.Option("--always", help="Also write a rule that denies such calls from now on.")] = False,
+    everything: All = False,
+    project: InProject = None,
+    tool: OfTool = None,
+    yes: Yes = False,
 ) -> None:  # fmt: skip
-    """Refuse what Claude wants to do."""
-    from hivectl.cli import deciding
+    """Refuse what Claude wants to do; with --all, everything of a kind."""
+    from hivectl.cli import bulk, deciding
+    from hivectl.model.errors import HiveError
 
     hive: Session = ctx.obj
+    names, choice = ids or [], bulk.Choice(project=project, tool=tool)
+    bulk.check(names, choice, everything=everything)
+    if always and (everything or len(names) > 1):
+        raise HiveError("INVALID_PARAMS", "--always is for one approval.")
     decision = {
         "decision": "deny",
         "message": message,
@@ -100,11 +142,39 @@ def deny(
         "remember": always,
     }
 
-    async def work(client: Client) -> list[Mapping[str, Any]]:
-        done = []
-        for name in ids:
-            found = await client.call("approval.get", id=name)
-            done.append(await deciding.decide(client, found, decision))
-        return done
+    async def one(client: Client) -> list[Mapping[str, Any]]:
+        found = await client.call("approval.get", id=names[0])
+        asks = always and found["state"] == "pending"
+        if asks and not await bulk.may_remember(hive, client, found, None, action="deny", yes=yes):
+            hive.screen.note(("dim", "nothing was decided"))
+            return []
+        return [await deciding.decide(client, found, decision)]
 
-    deciding.print_decided(hive, hive.run(work), has_interrupted=interrupt)
+    if len(names) == 1:
+        if done := hive.run(one):
+            deciding.print_decided(hive, done, has_interrupted=interrupt)
+        return
+    _decide_many(hive, names, choice, decision, yes=yes)
+
+
+def _decide_many(
+    hive: Session, names: list[str], choice: Choice, decision: Mapping[str, Any], *, yes: bool
+) -> None:
+    """Those that were named are meant; what --all means is shown and asked."""
+    from hivectl.cli import bulk
+
+    is_allowing = decision["decision"] == "allow"
+
+    async def work(client: Client) -> list[Mapping[str, Any]]:
+        if names:
+            items = [await client.call("approval.get", id=name) for name in names]
+            return await bulk.each(client, items, decision)
+        items, left_out = await bulk.chosen(client, choice, is_allowing=is_allowing)
+        verb = "allow" if is_allowing else "deny"
+        if not await bulk.agreed(hive, items, left_out, verb=verb, yes=yes):
+            return []
+        return await bulk.each(client, items, decision)
+
+    done = hive.run(work)
+    if done or hive.options.output in {"json", "yaml"}:
+        bulk.report(hive, done, has_interrupted=bool(decision.get("interrupt")))

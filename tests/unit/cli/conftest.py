@@ -160,6 +160,11 @@ class Script:
             "get_messages": self.messages,
             "approval.list": lambda params: {"items": [approval()], "next_cursor": None},
             "approval.get": lambda params: approval(),
+            "question.list": lambda params: {"items": [], "next_cursor": None},
+            "policy.test": lambda params: {
+                "remember": {"tool": "Bash", "match": {"command": "rm -rf build"}},
+                "remember_problem": "",
+            },
         }
 
     def find_project(self, params):

@@ -198,3 +198,36 @@ def test_once_and_to_a_pipe_it_is_a_plain_list(terminal, inbox, hive):
     assert shell.end() == 0
     assert "hivectl inbox" not in shell.text
     assert "a_1" in hive("inbox").out
+
+
+def test_questions_of_ask_human_are_answered_in_it_too(terminal, inbox, kit):
+    question = {
+        "id": "q_1", "version": 4, "state": "pending", "kind": "question", "source": "ask_human", "asker": "execution:x_1",
+        "execution": "x_1", "project": "p_1", "project_name": "web", "text": "Which colour?", "context": "for the logo",
+        "questions": [{"question": "Which colour?", "choices": [{"label": "Red", "description": ""}], "multi": False}],
+        "declined": False, "answered_by": None, "expires_at": None, "on_timeout": "wait", "created_at": kit.CREATED,
+    }  # fmt: skip
+    inbox.waiting.clear()
+    inbox.daemon.answers |= {
+        "question.list": lambda params: {"items": [question], "next_cursor": None},
+        "question.answer": lambda params: {
+            **question,
+            "state": "answered",
+            "answered_by": "user:me",
+        },
+    }
+    shell = terminal("inbox")
+    shell.expect("for the logo")
+    shell.expect("1. Red")
+    time.sleep(SETTLED_S)
+    shell.type("y")
+    shell.expect("your own words")
+    shell.type("1\r")
+    shell.expect("allowed by user:me")
+    shell.type("q")
+    assert shell.end() == 0
+    assert inbox.daemon.wait_for("question.answer") == {
+        "id": "q_1",
+        "version": 4,
+        "answers": {"Which colour?": "Red"},
+    }

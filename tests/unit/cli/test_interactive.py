@@ -136,6 +136,12 @@ def test_a_writes_a_rule(terminal, asking):
     shell.type("what?\n")
     shell.expect("type y, n, e or a")
     shell.type("a\n")
+    shell.expect("where command is rm -rf build")
+    shell.type("n\n")
+    shell.expect("[y]es")
+    shell.type("a\n")
+    shell.expect("write this rule?")
+    shell.type("y\n")
     assert shell.end() == 0
     assert asking.daemon.wait_for("approval.decide")["remember"] is True
 
