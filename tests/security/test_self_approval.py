@@ -77,6 +77,21 @@ async def test_s16_a_child_of_an_execution_cannot_approve_over_either_listener()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="ancestry is read from /proc")
+async def test_s16_a_child_makes_no_rule_that_answers_for_a_person_later() -> None:
+    rule = '{"action":"ask","tool":"*","timeout_s":1,"on_timeout":"allow"}'
+    async with ServerWorld.open() as world:
+        for where in (str(world.socket), str(world.port)):
+            for change in (("policy.add", rule), ("policy.remove", '{"id":"po_1"}')):
+                assert await ask_as_child(where, change, mark="x_9") == "SELF_APPROVAL_DENIED"
+
+
+def test_s14_asking_which_rule_would_decide_is_reading() -> None:
+    method = METHODS["policy.test"]
+    assert method.scope is Scope.READ
+    assert not method.changes
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ancestry is read from /proc")
 async def test_s16_a_shim_is_known_by_its_pid_too() -> None:
     async with ServerWorld.open(execution_of_pid={os.getpid(): "x_5"}.get) as world:
         assert await ask_as_child(str(world.socket), DECIDE, mark=None) == "SELF_APPROVAL_DENIED"
