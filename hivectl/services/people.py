@@ -80,7 +80,15 @@ class People:
                     "id": make_id("po"), "action": p.decision, "tool": draft.tool, "match": dict(draft.match),
                     "project": decided.project, "note": f"remembered from {decided.id}",
                 }  # fmt: skip
-                people.add_policy(tx, rule, first=False, by=caller.actor, request_id=caller.request)
+                # Behind the rule that asked it would never have its turn.
+                people.add_policy(
+                    tx,
+                    rule,
+                    first=False,
+                    before=decided.rule,
+                    by=caller.actor,
+                    request_id=caller.request,
+                )
             return decided
 
         decided = await self._h.engine.decide(change)

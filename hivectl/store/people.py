@@ -219,9 +219,16 @@ def policy_row(row: Any) -> dict[str, Any]:
 
 
 def add_policy(
-    tx: Tx, policy: dict[str, Any], *, first: bool, by: str, request_id: str
+    tx: Tx,
+    policy: dict[str, Any],
+    *,
+    first: bool,
+    by: str,
+    request_id: str,
+    before: str | None = None,
 ) -> dict[str, Any]:
-    """Add a rule at the end, or before all others. Raises RESOURCE_LIMIT."""
+    """Add a rule at the end, before all others, or right before one (at the end where that is gone).
+    Raises RESOURCE_LIMIT."""
     edge = tx.one("SELECT min(position), max(position), count(*) FROM policies")
     assert edge is not None
     if edge[2] >= MAX_POLICIES:
@@ -231,6 +238,9 @@ def add_policy(
             details={"limit": MAX_POLICIES},
         )
     position = (edge[0] or 0) - 1 if first else (edge[1] or 0) + 1
+    if before is not None and (row := tx.one("SELECT position FROM policies WHERE id = ?", before)):
+        position = row["position"]
+        tx.run("UPDATE policies SET position = position + 1 WHERE position >= ?", position)
     tx.run(
         "INSERT INTO policies(id, position, action, tool, match, project, note, created_by, created_us, timeout_s,"
         " on_timeout) VALUES (?,?,?,?,?,?,?,?,?,?,?)",

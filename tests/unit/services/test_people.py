@@ -146,3 +146,32 @@ async def test_s16_what_always_writes_covers_no_more_than_the_rule_that_was_show
         assert (await d.call("policy.test", tool=tool, input=input_))["action"] == "allow"
         for other in others:
             assert (await d.call("policy.test", tool=tool, input=other))["action"] == "ask", other
+
+
+async def test_a_remembered_rule_has_its_turn_before_the_one_that_asked(desk, tmp_path):
+    async def asks(child):
+        await child.read()
+        request = {"subtype": "can_use_tool", "tool_name": "Write", "input": {"file_path": "x"}}
+        child.emit(
+            line(INIT) + line({"type": "control_request", "request_id": "q1", "request": request})
+        )
+        while (frame := await child.read()) is not None:
+            if json.loads(frame)["type"] == "control_response":
+                child.emit(line(verdict("heard")))
+        return 0
+
+    (tmp_path / "web").mkdir()
+    async with desk(asks) as d:
+        await d.call("project.create", path=str(tmp_path / "web"))
+        deny = await d.call("policy.add", action="deny", tool="Write", match={"file_path": "no*"})
+        ask = await d.call("policy.add", action="ask", tool="Write")
+        last = await d.call("policy.add", action="deny", tool="*")
+        accepted = await d.call("execute", project="web", prompt="hi")
+        waiting = await d.call("execution.wait", execution=accepted["execution"], or_waiting=True)
+        (approval,) = waiting["waiting_for"]
+        await d.call("approval.decide", id=approval, version=1, decision="allow", remember=True)
+        order = [rule["id"] for rule in (await d.call("policy.list"))["items"]]
+        assert (order[0], order[2:]) == (deny["id"], [ask["id"], last["id"]])
+        told = await d.call("policy.test", project="web", tool="Write", input={"file_path": "x"})
+        assert (told["action"], told["position"]) == ("allow", 2)
+        await d.call("execution.wait", execution=accepted["execution"])
