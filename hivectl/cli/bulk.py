@@ -142,3 +142,12 @@ async def may_remember(
         return True
     hive.screen.prompt("write this rule? [y/N] ")
     return (await asking.read_line() or "").strip().lower() in {"y", "yes"}
+
+
+async def wants_rule(hive: Session, client: Client, item: Item) -> bool:
+    """The same while a request is asked about: where no rule can be made, that is said."""
+    try:
+        return await may_remember(hive, client, item, None, action="allow", yes=False)
+    except HiveError as exc:
+        hive.screen.note(("warn", f"  {exc.message}"))
+        return False

@@ -277,7 +277,7 @@ class Watch:
             else:
                 decision = await asking.ask_permission(
                     screen, settings, approval,
-                    may_remember=lambda: self._may_remember(approval), is_here=self.client.endpoint.is_local,
+                    may_remember=lambda: bulk.wants_rule(self.session, self.client, approval), is_here=self.client.endpoint.is_local,
                 )  # fmt: skip
             if decision is None:
                 verb = "answer" if approval["id"].startswith("q_") else "approve"
@@ -295,15 +295,6 @@ class Watch:
                 if exc.code == "INVALID_PARAMS":
                     continue  # the answer did not fit: it still waits for one
             return
-
-    async def _may_remember(self, approval: Mapping[str, Any]) -> bool:
-        try:
-            return await bulk.may_remember(
-                self.session, self.client, approval, None, action="allow", yes=False
-            )
-        except HiveError as exc:
-            self.session.screen.note(("warn", f"  {exc.message}"))
-            return False
 
     def _take_back(self, approval: Mapping[str, Any]) -> None:
         name = str(approval.get("id"))

@@ -13,7 +13,7 @@ from collections.abc import Coroutine
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from hivectl.cli import asking, executing, questions, views
+from hivectl.cli import asking, bulk, executing, questions, views
 from hivectl.cli.board import TYPES, Board, Row
 from hivectl.cli.canvas import Canvas, Styled
 from hivectl.cli.keys import Terminal
@@ -305,7 +305,11 @@ class Top:
             if asking.needs_answers(asked):
                 said = await asking.ask_question(screen, asked)
             else:
-                said = await asking.ask_permission(screen, self._hive.settings, asked)
+                said = await asking.ask_permission(
+                    screen, self._hive.settings, asked,
+                    may_remember=lambda: bulk.wants_rule(self._hive, self._client, asked),
+                    is_here=self._client.endpoint.is_local,
+                )  # fmt: skip
         if said is None:
             self._note = f"{id_} still waits"
             return
