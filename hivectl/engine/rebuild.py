@@ -102,6 +102,7 @@ async def rebuild(db: Database, journal: Journal) -> Rebuilt:
     await db.write(lambda tx: _restore_rules(tx, rules))
     rebuilt.not_restored += [
         "idempotency keys",
+        "what was to be told (notifications and webhooks)",
         "the audit chain (it begins anew; the old one lies in the damaged file)",
     ]
     return rebuilt

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-MICROSECOND = 1_000_000
+from hivectl.kit.clock import MICROSECOND, parse_duration_s
+
 _TIME = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)")
 _WINDOW = re.compile(r"(\S+?)\s*-\s*(\S+)(?:\s+(\S+))?")
 _DAY = timedelta(days=1)
-_AGES_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+_AGE = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|[smhdw]))+")
 
 
 def parse_zone(name: str | None) -> ZoneInfo | None:
@@ -129,9 +130,8 @@ def parse_moment_us(text: str, now_us: int, zone: ZoneInfo | None = None) -> int
         return instant_us(day, time(), zone)
     if _TIME.fullmatch(text):
         return DayTime(_clock_time(text), zone).last_us(now_us)
-    if found := re.fullmatch(r"(?:\d+(?:\.\d+)?(?:ms|[smhdw]))+", text):
-        parts = re.findall(r"(\d+(?:\.\d+)?)(ms|[smhdw])", found[0])
-        return now_us - int(sum(float(n) * _AGES_S[unit] for n, unit in parts) * MICROSECOND)
+    if _AGE.fullmatch(text):
+        return max(0, now_us - int(parse_duration_s(text) * MICROSECOND))
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:

@@ -31,19 +31,30 @@ class House:
     engine: Engine
 
 
+LATEST_US = 253_402_300_800_000_000
+"""The end of the year 9999: the last the wire can show."""
+
+
 def parse_later_us(text: str, now_us: int, name: str) -> int:
     """A time from now on: ISO 8601, or `10m` (so long from now). Raises INVALID_PARAMS naming the field."""
+    at_us: int | None
     try:
-        return now_us + int(parse_duration_s(text) * MICROSECOND)
+        at_us = now_us + int(parse_duration_s(text) * MICROSECOND)
     except ValueError:
-        pass
-    try:
-        return parse_time_us(text)
-    except ValueError:
+        at_us = _time_us(text)
+    if at_us is None or not 0 <= at_us < LATEST_US:
         raise HiveError(
             "INVALID_PARAMS", f"{name}: {text[:60]!r} is no time such as 2027-01-31T22:00 and no duration such as 90m.",
             details={"errors": [{"pointer": f"/{name}"}]},
-        ) from None  # fmt: skip
+        )  # fmt: skip
+    return at_us
+
+
+def _time_us(text: str) -> int | None:
+    try:
+        return parse_time_us(text)
+    except ValueError:
+        return None
 
 
 def page_cursor(items: list[dict[str, Any]], limit: int, key: str) -> str | None:

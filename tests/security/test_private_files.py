@@ -152,8 +152,13 @@ def test_s20_no_option_of_the_command_line_takes_a_secret() -> None:
 
     found = list(options(typer.main.get_command(app), "hivectl"))
     assert len(found) > 50
+    counting = {"--max-tokens"}
     telling = ("token", "password", "secret", "api-key", "key-file")
-    assert not [row for row in found if any(word in row[1].lower() for word in telling)]
+    assert not [
+        row
+        for row in found
+        if row[1] not in counting and any(word in row[1].lower() for word in telling)
+    ]
 
 
 # --- S33 ---------------------------------------------------------------------------------------------
