@@ -177,7 +177,7 @@ class Outside:
             lapsed, next_us = await self._w.db.write(change)
         except HiveError as exc:
             _log.error("cannot look at leases", extra={"code": exc.code, "error": exc.message})
-            self._seen = None if self._seen is None else self._now()
+            self._seen = None  # nor could a heartbeat be stored
             return self._w.clock.now_us() + int(RETRY_S * MICROSECOND)
         self._seen = self._now()
         for worker in lapsed:
@@ -192,7 +192,7 @@ class Outside:
         return self._w.clock.now_us(), self._w.clock.monotonic()
 
     def _is_grace(self) -> bool:
-        """The first look after a start, and the first one after a leap of the clock."""
+        """The first look after a start, or after one that the store refused, and after a leap of the clock."""
         if self._seen is None:
             return True
         wall_us, elapsed_s = self._now()

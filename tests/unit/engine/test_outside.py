@@ -232,3 +232,15 @@ async def test_local_workers_never_take_up_what_an_answered_worker_outside_carri
         assert await y.db.write(lambda tx: queue.claim(tx, caps, process="pr_1")) is None
         found = await y.find(execution)
         assert (found.state, found.worker) == (ExecutionState.RUNNING, "ada")
+
+
+async def test_a_store_that_refuses_for_a_while_costs_nobody_its_lease(yard):
+    async with yard() as y:
+        execution = await y.enqueue(await y.project())
+        worker = await y.register()
+        await y.claiming(worker)
+        y.clock.advance(31)
+        y.outside._seen = None  # as a look leaves it that the store refused
+        y.outside.alarm.wake()
+        await asyncio.sleep(0.1)
+        assert (await y.find(execution)).state is ExecutionState.RUNNING

@@ -15,8 +15,10 @@ from hivectl.services.messages import Messages
 from hivectl.services.people import People
 from hivectl.services.projects import Projects
 from hivectl.services.questions import Questions
+from hivectl.services.queue import Queue
 from hivectl.services.sessions import Sessions
 from hivectl.services.usage import Usage
+from hivectl.services.workers import Workers
 from hivectl.services.worktrees import Worktrees
 from hivectl.testing.processes import FakeMachine
 from tests.unit.engine.test_runner import Farm, plain
@@ -43,11 +45,14 @@ class Desk:
         )  # fmt: skip
         projects = Projects(house)
         people = People(house, projects)
+        executions = Executions(house, projects)
         questions = Questions(house, projects, people)
         self.bindings = {}
         for service in (
             projects,
-            Executions(house, projects),
+            executions,
+            Queue(house, projects, executions),
+            Workers(house, executions),
             Sessions(house, projects),
             people,
             questions,
