@@ -94,7 +94,7 @@ async def test_texts_and_objects_stand_in_the_log_as_whoever_follows_knows_them(
         page = await d.call(
             "get_messages", project="web", execution=pair["execution"], types=["message"]
         )
-        found = [msgspec.json.decode(event["data"]) for event in page["items"]]
+        found = [msgspec.json.decode(event)["data"] for event in page["items"]]
         said = [data for data in found if data["kind"] == "assistant"]
         assert said[0]["text"] == "hello"
         assert said[0]["raw"]["message"]["content"] == [{"type": "text", "text": "hello"}]
