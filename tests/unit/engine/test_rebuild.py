@@ -6,8 +6,9 @@ from hivectl.engine.rebuild import rebuild
 from hivectl.kit.clock import SystemClock
 from hivectl.kit.ids import make_id, make_uuid
 from hivectl.model.project import Trust
-from hivectl.store import projects, work
+from hivectl.store import leases, projects, work
 from hivectl.store import sessions as session_table
+from hivectl.store.attempts import Rules
 from hivectl.store.database import Database
 from hivectl.testing.processes import FakeMachine
 from tests.unit.engine.test_runner import SESSION, Farm, plain
@@ -126,3 +127,29 @@ async def test_trust_given_at_the_registration_and_a_fork_that_waits_come_back(t
         _, found, _, _, orders, _ = await rebuilt(farm, tmp_path)
     assert (changed.trust, found[0]["trust_hash"]) == (Trust.TRUSTED, "h")
     assert (orders[0]["fork"], orders[0]["session"]) == (1, SESSION)
+
+
+async def test_work_for_workers_outside_comes_back_in_its_pool_and_carried_by_nobody(tmp_path):
+    async with Farm(tmp_path, FakeMachine(plain)).open() as farm:
+        project = await farm.project()
+        outside = farm.engine.outside
+        new = leases.Newcomer(
+            name="ada", pools=("words",), lease_s=30.0, actor="u", request="r", limit=1
+        )
+        worker, _ = await outside.register(new)
+        wish = wished(project, pool="words", is_idempotent=True, retries=0)
+        await farm.engine.submit(wish)
+        assert (await outside.claim(worker.id, actor="u", wait_s=2)) is not None
+        _, _, [execution], _, [order], _ = await rebuilt(farm, tmp_path)
+        assert (execution["state"], execution["process"]) == ("running", None)
+        assert (order["pool"], order["lane"]) == ("words", f"{project.id}@words")
+        assert order["is_idempotent"] == 1
+        db = await Database.open(tmp_path / "new.db", SystemClock())
+        try:
+            await db.write(lambda tx: leases.lapse(tx, Rules(), alive=[], grace=True))
+            ended = await db.write(lambda tx: work.find(tx, wish.execution))
+            again = await db.write(lambda tx: work.find_order(tx, wish.order))
+        finally:
+            await db.close()
+        assert (ended.state, ended.cause) == ("lost", "lease")
+        assert (again.state, again.attempt) == ("queued", 2)
