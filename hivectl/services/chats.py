@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from hivectl.kit.clock import format_us
 from hivectl.model.access import Caller, Scope
 from hivectl.model.errors import HiveError
 from hivectl.model.question import Chat, ChatMessage, MessageType, QuestionState, Role
-from hivectl.services.house import Handler, House
+from hivectl.services.house import Handler, House, parse_cursor
 from hivectl.services.projects import Projects
 from hivectl.services.questions import Questions
 from hivectl.services.views import time_or_none
@@ -38,7 +37,7 @@ class Chats:
     async def list(self, caller: Caller, p: Any) -> dict[str, Any]:
         """A page, newest activity first."""
         project = (await self._projects.find(p.project)).id if p.project else None
-        before_us, before = _cursor(p.cursor)
+        before_us, before = parse_cursor(p.cursor)
         where = (
             "(?2 IS NULL OR c.project = ?2) AND (?3 IS NULL OR c.execution = ?3)"
             " AND (?4 IS NULL OR (c.activity_us, c.id) < (?4, ?5))"
@@ -193,17 +192,3 @@ _CHATS = (
     f" (SELECT group_concat(id) FROM ({_WAITING})) AS waiting, (SELECT min(created_us) FROM ({_WAITING})) AS waiting_us"
     " FROM chats c LEFT JOIN projects p ON p.id = c.project LEFT JOIN executions e ON e.id = c.execution"
 )
-
-
-def _cursor(cursor: str | None) -> tuple[int | None, str]:
-    """The time and the thread a page ended with. Raises INVALID_PARAMS for what no page gave."""
-    if cursor is None:
-        return None, ""
-    found = re.fullmatch(r"([0-9]{1,18})\.([0-9A-Za-z_-]{1,64})", cursor)
-    if found is None:
-        raise HiveError(
-            "INVALID_PARAMS",
-            "cursor: it comes from `next_cursor` of the page before.",
-            details={"errors": [{"pointer": "/cursor"}]},
-        )
-    return int(found[1]), found[2]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -60,3 +61,22 @@ def _time_us(text: str) -> int | None:
 def page_cursor(items: list[dict[str, Any]], limit: int, key: str) -> str | None:
     """Where the next page starts: after the last item, when the page is full."""
     return str(items[-1][key]) if len(items) == limit else None
+
+
+def parse_cursor(cursor: str | None) -> tuple[int | None, str]:
+    """The time and the id a page ended with. Raises INVALID_PARAMS for what no page gave."""
+    if cursor is None:
+        return None, ""
+    found = re.fullmatch(r"([0-9]{1,18})\.([0-9A-Za-z_-]{1,64})", cursor)
+    if found is None:
+        raise unfit_cursor()
+    return int(found[1]), found[2]
+
+
+def unfit_cursor() -> HiveError:
+    """What a cursor that no page gave is answered with."""
+    return HiveError(
+        "INVALID_PARAMS",
+        "cursor: it comes from `next_cursor` of the page before.",
+        details={"errors": [{"pointer": "/cursor"}]},
+    )

@@ -11,7 +11,7 @@ from hivectl.model.errors import HiveError
 from hivectl.model.work import Order, OrderState
 from hivectl.model.worker import Worker
 from hivectl.services.executions import Executions
-from hivectl.services.house import Handler, House
+from hivectl.services.house import Handler, House, unfit_cursor
 from hivectl.services.projects import Projects
 from hivectl.services.reasons import reasons
 from hivectl.services.views import time_or_none
@@ -347,7 +347,4 @@ def _cursor(cursor: str | None) -> tuple[int, int, str]:
     try:
         return int(parts[0]), int(parts[1]), parts[2]
     except (ValueError, IndexError):
-        raise HiveError(
-            "INVALID_PARAMS", "cursor: it comes from `next_cursor` of the page before.",
-            details={"errors": [{"pointer": "/cursor"}]},
-        ) from None  # fmt: skip
+        raise unfit_cursor() from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from hivectl.engine import keeping
@@ -10,7 +9,7 @@ from hivectl.kit.clock import format_duration, format_us
 from hivectl.model.access import Caller
 from hivectl.model.errors import HiveError
 from hivectl.model.session import EndReason, SessionState
-from hivectl.services.house import Handler, House
+from hivectl.services.house import Handler, House, parse_cursor
 from hivectl.services.projects import Projects
 from hivectl.store import sessions as table
 
@@ -37,7 +36,7 @@ class Sessions:
     async def list(self, caller: Caller, p: Any) -> dict[str, Any]:
         """A page, newest first."""
         project = (await self._projects.find(p.project)).id if p.project else None
-        before_us, before = _cursor(p.cursor)
+        before_us, before = parse_cursor(p.cursor)
         found = await self._h.db.all(
             f"{_SESSIONS} WHERE (? IS NULL OR s.project = ?) AND (? IS NULL OR (s.activity_us, s.id) < (?, ?))"
             " ORDER BY s.activity_us DESC, s.id DESC LIMIT ?",
@@ -112,17 +111,3 @@ async def expiry_warnings(house: House, session: str | None) -> list[str]:
 def begins_fresh(house: House) -> bool:
     """Whether a prompt in a current conversation that has ended begins a fresh one."""
     return house.settings().text("session.on_expiry") == "fresh"
-
-
-def _cursor(cursor: str | None) -> tuple[int | None, str]:
-    """The time and the session a page ended with. Raises INVALID_PARAMS for what no page gave."""
-    if cursor is None:
-        return None, ""
-    found = re.fullmatch(r"([0-9]{1,18})\.([0-9A-Za-z_-]{1,64})", cursor)
-    if found is None:
-        raise HiveError(
-            "INVALID_PARAMS",
-            "cursor: it comes from `next_cursor` of the page before.",
-            details={"errors": [{"pointer": "/cursor"}]},
-        )
-    return int(found[1]), found[2]

@@ -145,28 +145,20 @@ def _insert_order(tx: Tx, wish: Wish, lane: str) -> None:
 
 def _add_needs(tx: Tx, wish: Wish) -> Hold | None:
     """Note what the order is to follow. Raises WORK_ORDER_NOT_FOUND, or INVALID_STATE when that has failed already."""
-    for ref in wish.after:
-        needed = find_order(tx, ref)
-        if needed.state in (OrderState.QUEUED, OrderState.CLAIMED):
-            tx.run(
-                "INSERT OR IGNORE INTO order_needs(order_id, needs) VALUES (?,?)",
-                wish.order,
-                needed.id,
-            )
-        elif needed.state is not OrderState.COMPLETED:
-            raise HiveError(
-                "INVALID_STATE", f"{ref} is {needed.state}: nothing can follow it.",
-                hint=f"Queue it again first: `hivectl queue retry {needed.id}`.",
-                details={"work_order": needed.id, "state": needed.state},
-            )  # fmt: skip
-    for ref in wish.after_any:
-        needed = find_order(tx, ref)
-        if needed.state in (OrderState.QUEUED, OrderState.CLAIMED):
-            tx.run(
-                "INSERT OR IGNORE INTO order_needs(order_id, needs, is_any) VALUES (?,?,1)",
-                wish.order,
-                needed.id,
-            )
+    for is_any, refs in ((False, wish.after), (True, wish.after_any)):
+        for ref in refs:
+            needed = find_order(tx, ref)
+            if needed.state in (OrderState.QUEUED, OrderState.CLAIMED):
+                tx.run(
+                    "INSERT OR IGNORE INTO order_needs(order_id, needs, is_any) VALUES (?,?,?)",
+                    wish.order, needed.id, int(is_any),
+                )  # fmt: skip
+            elif needed.state is not OrderState.COMPLETED and not is_any:
+                raise HiveError(
+                    "INVALID_STATE", f"{ref} is {needed.state}: nothing can follow it.",
+                    hint=f"Queue it again first: `hivectl queue retry {needed.id}`.",
+                    details={"work_order": needed.id, "state": needed.state},
+                )  # fmt: skip
     hold = attempts.hold_of(tx, wish.order, wish.not_before_us, is_retry=False)
     if hold is not None:
         tx.run("UPDATE orders SET hold = ? WHERE id = ?", hold, wish.order)
