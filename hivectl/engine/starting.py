@@ -62,7 +62,7 @@ async def prepare(live: Live) -> Plan:
     if live.execution.session is None:
         trusted = await check(live, project)
         await beside.enter(live, project, is_trusted=trusted)
-        session, resume, fork_from = _choose_session(order, _kept(live.world, current))
+        session, resume, fork_from = _choose_session(order, _kept(live.world, current, is_copy=order.fork))
         live.execution = await live.commit(
             lambda tx: work.prepare(
                 tx,
@@ -106,11 +106,11 @@ def _wanted(tx: Tx, execution: Execution) -> tuple[Order, Project, Session | Non
     return work.find_order(tx, execution.order_id), project, current
 
 
-def _kept(world: World, current: Session | None) -> str | None:
-    """The conversation that a prompt goes on in when it names none."""
+def _kept(world: World, current: Session | None, *, is_copy: bool) -> str | None:
+    """The conversation that a prompt goes on in when it names none; who wants a copy wants this one."""
     if current is None:
         return None
-    is_over = current.state is SessionState.ENDED
+    is_over = current.state is SessionState.ENDED and not is_copy
     begins_fresh = is_over and world.settings().text("session.on_expiry") == "fresh"
     return None if begins_fresh else current.id
 

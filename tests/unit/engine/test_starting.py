@@ -54,9 +54,14 @@ def session(state):
 @pytest.mark.parametrize("state", list(SessionState))
 @pytest.mark.parametrize("on_expiry", ["resume", "fresh"])
 def test_only_an_ended_conversation_is_begun_afresh_and_only_if_so_configured(state, on_expiry):
-    kept = starting._kept(world(session__on_expiry=on_expiry), session(state))
+    kept = starting._kept(world(session__on_expiry=on_expiry), session(state), is_copy=False)
     is_fresh = state is SessionState.ENDED and on_expiry == "fresh"
     assert kept == (None if is_fresh else CURRENT)
+
+
+def test_a_copy_of_an_ended_conversation_is_a_copy_of_that_one():
+    fresh = world(session__on_expiry="fresh")
+    assert starting._kept(fresh, session(SessionState.ENDED), is_copy=True) == CURRENT
 
 
 @pytest.mark.parametrize(
