@@ -62,7 +62,9 @@ async def prepare(live: Live) -> Plan:
     if live.execution.session is None:
         trusted = await check(live, project)
         await beside.enter(live, project, is_trusted=trusted)
-        session, resume, fork_from = _choose_session(order, _kept(live.world, current, is_copy=order.fork))
+        session, resume, fork_from = _choose_session(
+            order, _kept(live.world, current, is_copy=order.fork)
+        )
         live.execution = await live.commit(
             lambda tx: work.prepare(
                 tx,
