@@ -17,6 +17,7 @@ from typing import Any
 
 import msgspec
 
+from hivectl.engine import requeue
 from hivectl.journal import blobs, reader
 from hivectl.journal.record import Record
 from hivectl.journal.writer import Journal, StreamLog
@@ -65,6 +66,7 @@ class _Story:
     orders: dict[str, dict[str, Any]] = field(default_factory=dict)
     """The last that was told of each work order."""
     follows: list[tuple[str, list[tuple[str, int]]]] = field(default_factory=list)
+    queued: requeue.QueueTold = field(default_factory=requeue.QueueTold)
 
     def prompt_of(self, execution: str) -> tuple[str, str] | None:
         """Its prompt, or that of the attempt it follows."""
@@ -86,13 +88,16 @@ async def rebuild(db: Database, journal: Journal) -> Rebuilt:
     )
     rules: list[dict[str, Any]] = []
     registered: dict[str, dict[str, Any]] = {}
+    queued = requeue.QueueTold()
     if "system" in logs:
-        rules, registered = await asyncio.to_thread(_system, logs["system"])
+        rules, registered = await asyncio.to_thread(_system, logs["system"], queued)
+    await db.write(lambda tx: requeue.restore(tx, queued))
     for stream, log in logs.items():
         if not stream.startswith("project:"):
             continue
         try:
             story = await asyncio.to_thread(_read, log)
+            story.queued = queued
             # Retention may have taken the beginning of its log; `system` tells of its registration too.
             story.project = {**registered.get(stream.removeprefix("project:"), {}), **story.project}
             if story.project and not story.is_deleted:
@@ -100,9 +105,11 @@ async def rebuild(db: Database, journal: Journal) -> Rebuilt:
         except _UNREADABLE as exc:
             rebuilt.not_restored.append(f"{stream}: {type(exc).__name__}: {exc}")
     await db.write(lambda tx: _restore_rules(tx, rules))
+    await db.write(requeue.settle_pauses)
     rebuilt.not_restored += [
         "idempotency keys",
         "what was to be told (notifications and webhooks)",
+        "places that `hivectl queue move` gave",
         "the audit chain (it begins anew; the old one lies in the damaged file)",
     ]
     return rebuilt
@@ -180,7 +187,8 @@ def _tell(story: _Story, record: Record, data: dict[str, Any]) -> None:
             told = Told(record.ts, execution, data.get("added"), bool(data.get("is_estimate")))
             story.spend.append(told)
         case "work_order.state":
-            story.orders[data["work_order"]] = data
+            before = story.orders.get(data["work_order"], {})
+            story.orders[data["work_order"]] = {**before, **data, "ts": record.ts}
         case "session.started" | "session.ended" | "session.reset":
             _tell_session(story, record, data)
         case "worktree.state":
@@ -251,7 +259,7 @@ def _restore(tx: Tx, story: _Story, rebuilt: Rebuilt) -> None:
         worktrees.restore(tx, p["id"], told, execution=execution, actor=actor)
     for id_, created in story.created.items():
         _restore_execution(tx, story, id_, created, rebuilt)
-    _restore_needs(tx, story)
+    requeue.restore_needs(tx, story.follows)
     usage.restore(tx, p["id"], story.spend)
     # What was counted at each end, counted again from what the log still has.
     tx.run(
@@ -290,28 +298,29 @@ def _restore_execution(
         return
     prompt, uuid = found
     project = story.project["id"]
-    order_state = "queued" if state is ExecutionState.PENDING else "claimed"
-    if state in EXECUTION_ENDS:
-        order_state = {"completed": "completed", "cancelled": "cancelled"}.get(state, "failed")
-    hold = _hold_of(created, story.orders.get(created["work_order"], {}), state)
+    order = story.orders.get(created["work_order"], {})
+    order_state = requeue.state_of(state, order)
+    hold = requeue.hold_of(created, order, state, story.queued, project)
     not_before = created.get("retry_at") or created.get("not_before")
     rank = created["ts"] - work.BOOST_US.get(created.get("priority", "normal"), 0)
     options = rows.dump(created.get("options", {}))
     pool = created.get("pool") or LOCAL_POOL
     # Without it a prompt for a worktree would run in the project's own directory.
     lane = created.get("lane") or lanes.lane_of(project, pool)
-    lanes.ensure(tx, lane, project, pool=pool, account="")
+    account = created.get("account") or ""
+    lanes.ensure(tx, lane, project, pool=pool, account=account)
     # Attempts come in their order: the newest says what the order is now, and keeps its first place.
     tx.run(
         "INSERT INTO orders(id, project, lane, state, priority, rank, attempt, prompt, prompt_uuid, session, fork, options, actor,"
-        " created_us, pool, retries, hold, not_before_us, is_idempotent) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+        " created_us, pool, retries, hold, not_before_us, is_idempotent, account, on_usage_limit, message, retry_count, resumptions)"
+        " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
         " ON CONFLICT(id) DO UPDATE SET state = excluded.state, attempt = excluded.attempt, prompt_uuid = excluded.prompt_uuid,"
-        " session = excluded.session, fork = excluded.fork, hold = excluded.hold, not_before_us = excluded.not_before_us,"
-        " retry_count = retry_count + 1",
+        " session = excluded.session, fork = excluded.fork, hold = excluded.hold, not_before_us = excluded.not_before_us",
         created["work_order"], project, lane, order_state, created.get("priority", "normal"), rank, created["attempt"],
         prompt, uuid, created["session"], int(created.get("fork", False)), options, created["actor"], created["ts"],
         pool, created.get("retries", 0), hold, parse_time_us(not_before) if hold and not_before else None,
-        int(bool(created.get("idempotent"))),
+        int(bool(created.get("idempotent"))), account, created.get("on_usage_limit"), order.get("message") or "",
+        order.get("retry_count") or 0, order.get("resumptions") or 0,
     )  # fmt: skip
     if hold is Hold.AFTER:
         needs = [(ref, 0) for ref in created.get("after", [])]
@@ -331,34 +340,6 @@ def _restore_execution(
     rebuilt.queued += state is ExecutionState.PENDING
 
 
-def _hold_of(created: dict[str, Any], order: dict[str, Any], state: ExecutionState) -> Hold | None:
-    """What held a waiting order back, as its last events told."""
-    if state is not ExecutionState.PENDING:
-        return None
-    named = order.get("hold") if created.get("follows") else created.get("hold")
-    return Hold(named) if named else None
-
-
-def _restore_needs(tx: Tx, story: _Story) -> None:
-    """What orders were to follow, as far as that has not been completed."""
-    for order, needs in story.follows:
-        for ref, is_any in needs:
-            needed = tx.one(
-                "SELECT id, state FROM orders WHERE id = ? OR id = (SELECT order_id FROM executions WHERE id = ?)",
-                ref,
-                ref,
-            )
-            if needed is not None and needed["state"] in ("queued", "claimed"):
-                tx.run(
-                    "INSERT OR IGNORE INTO order_needs(order_id, needs, is_any) VALUES (?,?,?)",
-                    order,
-                    needed["id"],
-                    is_any,
-                )
-        if tx.one("SELECT 1 FROM order_needs WHERE order_id = ?", order) is None:
-            tx.run("UPDATE orders SET hold = NULL WHERE id = ?", order)
-
-
 def _restore_approval(tx: Tx, approval: dict[str, Any]) -> None:
     expires = approval.get("expires_at")
     tx.run(
@@ -372,15 +353,19 @@ def _restore_approval(tx: Tx, approval: dict[str, Any]) -> None:
     )  # fmt: skip
 
 
-def _system(log: StreamLog) -> tuple[list[dict[str, Any]], dict[str, dict[str, Any]]]:
-    """The rules, and the projects as they were registered."""
+def _system(
+    log: StreamLog, queued: requeue.QueueTold
+) -> tuple[list[dict[str, Any]], dict[str, dict[str, Any]]]:
+    """The rules, and the projects as they were registered; `queued` hears of the queue."""
     rules: dict[str, dict[str, Any]] = {}
     projects: dict[str, dict[str, Any]] = {}
     for record in _records(log):
-        if record.type not in ("policy.changed", "project.created", "project.deleted"):
+        if record.type not in _OF_SYSTEM:
             continue
         data = msgspec.json.decode(record.data)
-        if record.type == "policy.changed":
+        if record.type in requeue.TELLING:
+            queued.hear(record.type, data, ts=record.ts, actor=record.actor)
+        elif record.type == "policy.changed":
             rules.pop(data["policy"]["id"], None)
             if data["action"] == "added":
                 rules[data["policy"]["id"]] = data["policy"]
@@ -389,6 +374,9 @@ def _system(log: StreamLog) -> tuple[list[dict[str, Any]], dict[str, dict[str, A
         else:
             projects.pop(data["id"], None)
     return list(rules.values()), projects
+
+
+_OF_SYSTEM = requeue.TELLING | {"policy.changed", "project.created", "project.deleted"}
 
 
 def _restore_rules(tx: Tx, rules: list[dict[str, Any]]) -> None:

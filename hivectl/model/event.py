@@ -30,7 +30,7 @@ EVENTS: dict[str, EventKind] = {
     "execution.created": EventKind("A prompt was accepted.", "the execution in short", _QUEUE),
     "execution.state": EventKind("It moved to another state.", "state, from, attempt, process, pid, worker, waiting_for, stalled, retrying", _QUEUE),
     "execution.ended": EventKind("It ended.", "state, cause, message, exit_code, signal, subtype, result, stderr, usage, cost_usd, swept, survivors, order_state, next_execution, retry_at", _QUEUE),
-    "work_order.state": EventKind("An entry of the queue moved.", "work_order, state, from, attempt, worker, hold, retry_at, cause, message, next_execution", _QUEUE),
+    "work_order.state": EventKind("An entry of the queue moved.", "work_order, state, from, attempt, worker, hold, retry_at, cause, message, next_execution, retry_count, resumptions", _QUEUE),
     "queue.changed": EventKind("Somebody paused, resumed, moved, released or cleared, slots were scaled, or a usage limit parked an account.", "action, project, work_order, account, until, slots, ...", _QUEUE),
     "worker.state": EventKind("A worker came, went, or changed what it does.", "worker, name, status, is_draining, execution", _QUEUE),
     "usage_limit.cleared": EventKind("The work of an account may go on.", "account", _QUEUE),

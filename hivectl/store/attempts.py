@@ -123,7 +123,12 @@ def put_back(
     new = make_id("x")
     move_order(
         tx, replace(order, attempt=attempt), OrderState.QUEUED, execution=ended.id, actor=actor,
-        told={"hold": hold, "retry_at": at, "message": message, "next_execution": new, **(told or {})}, **changes,
+        told={
+            "hold": hold, "retry_at": at, "message": message, "next_execution": new,
+            "retry_count": changes.get("retry_count", order.retry_count),
+            "resumptions": changes.get("resumptions", order.resumptions), **(told or {}),
+        },
+        **changes,
     )  # fmt: skip
     tx.run(
         "INSERT INTO executions(id, order_id, project, lane, state, attempt, actor, options, created_us)"
@@ -207,8 +212,10 @@ def park_account(
     """Nothing of this account is claimed before `until_us`."""
     tx.run(
         "INSERT INTO parked_accounts(account, kind, until_us, is_known, execution, since_us) VALUES (?,?,?,?,?,?)"
-        " ON CONFLICT(account) DO UPDATE SET kind = excluded.kind, until_us = max(until_us, excluded.until_us),"
-        " is_known = excluded.is_known, execution = excluded.execution",
+        # What Claude said counts more than what was guessed before; of two that it said the later.
+        " ON CONFLICT(account) DO UPDATE SET kind = excluded.kind, execution = excluded.execution,"
+        " until_us = CASE WHEN is_known = excluded.is_known THEN max(until_us, excluded.until_us)"
+        " WHEN is_known THEN until_us ELSE excluded.until_us END, is_known = max(is_known, excluded.is_known)",
         account, kind, until_us, int(is_known), execution.id, tx.now_us,
     )  # fmt: skip
     lanes.set_bit(tx, lanes.PARKED, "account", account, is_on=True)
@@ -257,8 +264,8 @@ def set_hold(tx: Tx, order: Order, hold: Hold | None) -> None:
     lanes.refresh_head(tx, order.lane)
 
 
-def _give_up_followers(tx: Tx, order: str, why: str) -> None:
-    waiting = [(order, why)]
+def _give_up_followers(tx: Tx, order: str, why: str) -> int:
+    waiting, count = [(order, why)], 0
     while waiting:  # a chain may be long: no recursion
         needed, reason = waiting.pop()
         _let_follow(tx, needed, only_any=True)
@@ -267,16 +274,19 @@ def _give_up_followers(tx: Tx, order: str, why: str) -> None:
             tx.run("DELETE FROM order_needs WHERE order_id = ?", follower.id)
             if follower.state is OrderState.QUEUED:
                 _cancel_one(tx, follower, message=reason, actor="system")
+                count += 1
                 waiting.append(
                     (follower.id, f"{follower.id}, which it was to follow, is cancelled.")
                 )
+    return count
 
 
-def cancel(tx: Tx, order: Order, *, message: str, actor: str) -> None:
-    """Cancel a queued order and what was to follow it."""
+def cancel(tx: Tx, order: Order, *, message: str, actor: str) -> int:
+    """Cancel a queued order and what was to follow it; how many it were."""
     tx.run("DELETE FROM order_needs WHERE order_id = ?", order.id)
     _cancel_one(tx, order, message=message, actor=actor)
-    _give_up_followers(tx, order.id, f"{order.id}, which it was to follow, is cancelled.")
+    why = f"{order.id}, which it was to follow, is cancelled."
+    return 1 + _give_up_followers(tx, order.id, why)
 
 
 def _cancel_one(tx: Tx, order: Order, *, message: str, actor: str) -> None:

@@ -156,6 +156,7 @@ def delete(tx: Tx, ref: str, *, actor: str, request: str) -> Project:
     tx.run("DELETE FROM approvals WHERE project = ?", project.id)
     tx.run("DELETE FROM questions WHERE project = ?", project.id)
     tx.run("DELETE FROM chats WHERE project = ?", project.id)
+    tx.run("DELETE FROM pauses WHERE scope = ?", project.id)
     tx.run("DELETE FROM projects WHERE id = ?", project.id)
     return project
 

@@ -251,11 +251,12 @@ def relocate(
     if priority is not None:
         rank = order.created_us - BOOST_US[priority]
     elif before is not None:
-        rank = _waiting(tx, before).rank - 1
+        rank = _rank_before(tx, order, _waiting(tx, before))
     else:
         edge = "min(rank) - 1" if to == "first" else "max(rank) + 1"
         row = tx.one(
-            f"SELECT {edge} AS rank FROM orders WHERE state = 'queued' AND id <> ?", order.id
+            f"SELECT {edge} AS rank FROM orders INDEXED BY orders_queued WHERE state = 'queued' AND id <> ?",
+            order.id,
         )
         rank = row["rank"] if row is not None and row["rank"] is not None else order.rank
     tx.run(
@@ -271,6 +272,25 @@ def relocate(
     }
     tx.emit("system", "queue.changed", data, actor=actor, request=request)
     return find_order(tx, order.id)
+
+
+def _rank_before(tx: Tx, order: Order, other: Order) -> int:
+    """A rank right before the other's. Where there is no gap, all that is before it goes on by two."""
+    if order.id == other.id:
+        return order.rank
+    taken = tx.one(
+        "SELECT 1 FROM orders INDEXED BY orders_queued WHERE state = 'queued' AND rank IN (?, ?) AND (rank, id) < (?, ?) AND id <> ?",
+        other.rank - 1, other.rank, other.rank, other.id, order.id,
+    )  # fmt: skip
+    if taken is not None:
+        tx.run(
+            "UPDATE orders SET rank = rank - 2 WHERE state = 'queued' AND (rank, id) < (?, ?) AND id <> ?",
+            other.rank, other.id, order.id,
+        )  # fmt: skip
+        tx.run(
+            "UPDATE lanes SET head_rank = (SELECT rank FROM orders WHERE id = head) WHERE head IS NOT NULL"
+        )
+    return other.rank - 1
 
 
 def _waiting(tx: Tx, ref: str) -> Order:
@@ -336,13 +356,15 @@ CLEAR_BATCH = 500
 
 
 def clear(tx: Tx, project: str | None, *, actor: str, message: str) -> int:
-    """Cancel waiting orders, of one project or all, at most CLEAR_BATCH; how many it were."""
+    """Cancel CLEAR_BATCH waiting orders, of one project or all, and what was to follow them; how many it were."""
     found = tx.all(
-        "SELECT id FROM orders WHERE state = 'queued' AND (? IS NULL OR project = ?) LIMIT ?",
+        # The newest first: what follows goes before what it follows, so that no chain makes a batch longer.
+        "SELECT id FROM orders WHERE state = 'queued' AND (? IS NULL OR project = ?) ORDER BY id DESC LIMIT ?",
         project, project, CLEAR_BATCH,
     )  # fmt: skip
+    count = 0
     for row in found:
         order = find_order(tx, row["id"])
         if order.state is OrderState.QUEUED:  # it may have followed one that was cancelled just now
-            attempts.cancel(tx, order, message=message, actor=actor)
-    return len(found)
+            count += attempts.cancel(tx, order, message=message, actor=actor)
+    return count

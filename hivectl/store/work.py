@@ -113,6 +113,8 @@ def enqueue(tx: Tx, wish: Wish) -> tuple[Execution, bool]:
         "fork": wish.fork,
         "options": wish.options,
         "pool": wish.pool,
+        "account": wish.account,
+        "on_usage_limit": wish.on_usage_limit,
         "retries": wish.retries,
         "idempotent": wish.is_idempotent,
         "hold": hold,
@@ -402,7 +404,9 @@ def end(
 
 def live(tx: Tx) -> list[Execution]:
     """Every execution that has, or is about to get, a process."""
-    found = tx.all(f"SELECT {E_COLUMNS} FROM executions WHERE state IN {LIVE_SQL} ORDER BY id")
+    found = tx.all(
+        f"SELECT {E_COLUMNS} FROM executions INDEXED BY executions_live_project WHERE state IN {LIVE_SQL} ORDER BY id"
+    )
     return [rows.read(Execution, row) for row in found]
 
 

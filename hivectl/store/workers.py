@@ -7,6 +7,7 @@ from hivectl.model.errors import HiveError
 from hivectl.model.worker import LOCAL_POOL, Worker, WorkerKind
 from hivectl.store import rows
 from hivectl.store.database import Tx
+from hivectl.store.moves import LIVE_SQL
 
 COLUMNS = rows.columns(Worker)
 SLOTS_KEY = "worker.slots"
@@ -36,7 +37,8 @@ def scale(tx: Tx, count: int | None, *, default: int, actor: str) -> int:
     else:
         tx.run("INSERT OR REPLACE INTO meta(key, value) VALUES (?,?)", SLOTS_KEY, str(count))
     wanted = sync_slots(tx, default=default)
-    tx.emit("system", "queue.changed", {"action": "scaled", "slots": wanted}, actor=actor)
+    data = {"action": "scaled", "slots": wanted, "is_default": count is None}
+    tx.emit("system", "queue.changed", data, actor=actor)
     return wanted
 
 
@@ -75,14 +77,14 @@ def _add_slot(tx: Tx, name: str) -> None:
 def mend(tx: Tx, *, default: int) -> None:
     """At a start: slots as wanted, each with what it really carries; a run without a slot gets one."""
     carried = (
-        "(SELECT e.id FROM executions e WHERE e.worker = workers.name AND (e.state IN ('starting','running')"
-        " OR (e.state = 'waiting' AND e.process IS NULL)) ORDER BY e.id LIMIT 1)"
+        "(SELECT min(e.id) FROM executions e INDEXED BY executions_live_project WHERE e.worker = workers.name"
+        f" AND e.state IN {LIVE_SQL} AND (e.state <> 'waiting' OR e.process IS NULL))"
     )
     for row in tx.all(f"SELECT name FROM workers WHERE execution IS NOT {carried}"):
         tx.run(f"UPDATE workers SET execution = {carried} WHERE name = ?", row["name"])
     sync_slots(tx, default=default)
     homeless = tx.all(
-        "SELECT id FROM executions e WHERE state IN ('starting','running') AND process IS NOT NULL"
+        "SELECT id FROM executions e INDEXED BY executions_actor WHERE state IN ('starting', 'running') AND process IS NOT NULL"
         " AND NOT EXISTS (SELECT 1 FROM workers w WHERE w.execution = e.id) ORDER BY id"
     )
     for number, row in enumerate(homeless):

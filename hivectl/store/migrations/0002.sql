@@ -11,10 +11,12 @@ DROP INDEX orders_waiting;
 DROP INDEX orders_rank;
 CREATE INDEX orders_waiting ON orders(lane, rank, id) WHERE state = 'queued' AND hold IS NULL;
 CREATE INDEX orders_rank ON orders(rank, id) WHERE state = 'queued' AND hold IS NULL;
+CREATE INDEX orders_queued ON orders(rank, id) WHERE state = 'queued';
 CREATE INDEX orders_priority ON orders(priority, rank) WHERE state = 'queued' AND hold IS NULL;
 CREATE INDEX orders_due ON orders(not_before_us) WHERE state = 'queued' AND not_before_us IS NOT NULL;
 CREATE INDEX orders_held ON orders(hold) WHERE state = 'queued' AND hold IS NOT NULL;
 CREATE INDEX orders_state ON orders(state, id);
+CREATE INDEX idempotency_order ON idempotency(order_id);             -- for those who delete orders
 
 -- What an order waits for: only while it does.
 CREATE TABLE order_needs (

@@ -9,7 +9,7 @@ from hivectl.logic.retry import Backoff
 from hivectl.model.approval import Approval, ApprovalState
 from hivectl.model.errors import HiveError
 from hivectl.model.work import Cause, ExecutionState, Hold, OrderState, Outcome
-from hivectl.store import attempts, lanes, moves, people, queue, work, workers
+from hivectl.store import attempts, lanes, moves, people, projects, queue, work, workers
 from tests.unit.store.test_work import bench
 
 __all__ = ["bench"]
@@ -318,6 +318,20 @@ async def test_a_limit_without_a_time_is_looked_at_again(bench):
     assert not parked["is_known"]
 
 
+async def test_what_claude_says_of_a_limit_counts_more_than_what_was_guessed(bench):
+    await bench.enqueue(await bench.project("a"), account="one")
+    await bench.enqueue(await bench.project("b"), account="one")
+    await bench.enqueue(await bench.project("c"), account="one")
+    first, second, third = [(await claim(bench)).execution for _ in range(3)]
+    await fail(bench, first, Cause.USAGE_LIMIT)
+    for execution, minutes, expected in ((second, 10, 10), (third, None, 10)):
+        resets = minutes and bench.clock.now_us() // 1_000_000 + minutes * 60
+        await fail(bench, execution, Cause.USAGE_LIMIT, resets_at=resets)
+        parked = await bench.db.one("SELECT until_us, is_known FROM parked_accounts")
+        assert round((parked["until_us"] - bench.clock.now_us()) / 60_000_000) == expected
+        assert parked["is_known"]
+
+
 # --- waiting gives the slot back -------------------------------------------------------------------
 
 
@@ -456,6 +470,53 @@ async def test_clear_cancels_all_that_waits_and_touches_nothing_that_runs(bench)
     assert (await claim(bench)).execution.id == kept.id
 
 
+@pytest.mark.parametrize("moves_of", ["cb db", "cb db eb", "eb db cb", "ca da ea", "db cb ad"])
+async def test_right_before_is_right_before_whatever_was_moved_there_already(bench, moves_of):
+    orders = {name: (await bench.enqueue(await bench.project(name)))[0] for name in "abcde"}
+    expected = list("abcde")
+    for what, other in moves_of.split():
+        expected.remove(what)
+        expected.insert(expected.index(other), what)
+        await bench.db.write(
+            lambda tx, what=what, other=other: queue.relocate(
+                tx, orders[what].id, to=None, before=orders[other].id, priority=None, actor="user:t", request="r"
+            )
+        )  # fmt: skip
+    names = {execution.id: name for name, execution in orders.items()}
+    assert [names[(await claim(bench)).execution.id] for _ in orders] == expected
+
+
+async def test_before_itself_is_where_it_is(bench):
+    first, _ = await bench.enqueue(await bench.project("a"))
+    was = await order(bench, first)
+    same = {"to": None, "before": first.id, "priority": None, "actor": "user:t", "request": "r"}
+    await bench.db.write(lambda tx: queue.relocate(tx, first.id, **same))
+    assert (await order(bench, first)).rank == was.rank
+
+
+async def test_clear_counts_a_chain_whole_and_takes_it_in_batches(bench, monkeypatch):
+    monkeypatch.setattr(queue, "CLEAR_BATCH", 3)
+    project, last = await bench.project(), ()
+    for _ in range(10):
+        execution, _ = await bench.enqueue(project, after=last)
+        last = (execution.order_id,)
+
+    def clear(tx):
+        return queue.clear(tx, None, actor="user:t", message="cleared")
+
+    assert [await bench.db.write(clear) for _ in range(5)] == [3, 3, 3, 1, 0]
+    found = await bench.db.all("SELECT DISTINCT state, message FROM orders")
+    assert [tuple(row) for row in found] == [("cancelled", "cleared")]
+
+
+async def test_the_pause_of_a_deleted_project_goes_with_it(bench):
+    project = await bench.project()
+    how = {"actor": "user:t", "request": "r"}
+    await bench.db.write(lambda tx: queue.pause(tx, project.id, reason="", **how))
+    await bench.db.write(lambda tx: projects.delete(tx, project.id, **how))
+    assert await bench.db.all("SELECT * FROM pauses") == []
+
+
 async def test_an_order_that_runs_cannot_be_cancelled_in_the_queue(bench):
     first, _ = await bench.enqueue(await bench.project())
     await claim(bench)
@@ -507,3 +568,30 @@ async def test_a_start_mends_lanes_whose_head_is_wrong(bench):
     assert await claim(bench) is None
     await bench.db.write(lanes.mend)
     assert (await claim(bench)).execution.id == first.id
+
+
+async def test_a_start_looks_at_what_lives_and_not_at_all_that_ever_ran(bench):
+    await bench.enqueue(await bench.project())
+    await claim(bench)
+    said = []
+
+    def begin(tx):
+        tx.conn.set_trace_callback(said.append)
+        try:
+            lanes.mend(tx)
+            workers.mend(tx, default=10)
+            work.live(tx)
+        finally:
+            tx.conn.set_trace_callback(None)
+        return [
+            (row["detail"], sql)
+            for sql in said
+            for row in tx.all(f"EXPLAIN QUERY PLAN {sql}")
+            if "executions" in sql
+        ]
+
+    plans = await bench.db.write(begin)
+    assert not [
+        plan for plan in plans if "sqlite_autoindex_executions" in plan[0] and "SCAN" in plan[0]
+    ]
+    assert any("executions_live_project" in detail for detail, _ in plans)
