@@ -228,7 +228,7 @@ class Execution(TypedDict):
     epoch: str
     seq: int
     worker: str | None
-    """Who carries or carried it."""
+    """Who carries it, or carried it to its end; None while it waits for a person and has no slot."""
 
 
 class Worktree(TypedDict):

@@ -308,9 +308,11 @@ def wait_for_person(tx: Tx, id_: str) -> None:
     """A person must answer: the wall clock stands still, and the slot is free for others."""
     execution = find(tx, id_)
     if execution.state in (ExecutionState.RUNNING, ExecutionState.STARTING):
+        given_back: dict[str, Any] = {}
         if not execution.is_outside:
             workers.release(tx, id_)
-        move(tx, execution, ExecutionState.WAITING, waiting_since_us=tx.now_us)
+            given_back["worker"] = None
+        move(tx, execution, ExecutionState.WAITING, waiting_since_us=tx.now_us, **given_back)
         projects.announce_state(tx, execution.project)
     elif execution.wants_slot is not None:
         # Asked again before it got a slot: it waits for a person once more.
