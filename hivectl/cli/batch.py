@@ -90,15 +90,20 @@ async def run(hive: Session, client: Client, batch: Batch, *, detach: bool) -> i
     """Queue all, then watch. Returns the exit code: the worst of all outcomes."""
     key = batch.key or make_token("run_")
     async with client.subscribe(["queue"], types=["work_order.state"]) as events:
+        await _know_projects(client, batch)
         orders = await _queue(hive, client, batch, key)
+        if len(orders) < len(batch.prompts):
+            hive.screen.note(
+                ("warn", f"{len(batch.prompts) - len(orders)} not queued: what they were to follow has failed already")
+            )  # fmt: skip
         if detach:
-            hive.screen.result("\n".join(order["work_order"] for order in orders))
+            hive.screen.result("\n".join(order["work_order"] for order in orders.values()))
             return int(ExitCode.OK)
         if not hive.is_json:
             hive.screen.note(
                 ("dim", f"{len(orders)} queued; closing this terminal loses none of them")
             )
-        open_ = {order["work_order"]: number for number, order in enumerate(orders)}
+        open_ = {order["work_order"]: number for number, order in orders.items()}
         ends: dict[str, Mapping[str, Any]] = {}
         # Those that ended before the first event was heard, and replays of an earlier run.
         for order in list(open_):
@@ -108,12 +113,15 @@ async def run(hive: Session, client: Client, batch: Batch, *, detach: bool) -> i
                 await _hear(hive, client, item, open_, ends)
                 if not open_:
                     break
-    found = [ends[order["work_order"]] for order in orders]
+    found = [ends[order["work_order"]] for order in orders.values() if order["work_order"] in ends]
     if hive.options.output in {"json", "yaml"}:
         hive.print_document({"items": found, "next_cursor": None})
     else:
         _summary(hive, found)
-    return max(int(exit_code_of(ExecutionState(item["state"]), item["cause"])) for item in found)
+    codes = [int(exit_code_of(ExecutionState(item["state"]), item["cause"])) for item in found]
+    if len(found) < len(orders):
+        codes.append(int(ExitCode.NOT_FOUND))  # deleted meanwhile
+    return max(codes)
 
 
 async def _hear(
@@ -142,8 +150,23 @@ async def _hear(
         hive.screen.note(("dim", f"{order} is tried again at {data['retry_at'][11:19]}: {why}"))
 
 
-async def _queue(hive: Session, client: Client, batch: Batch, key: str) -> list[dict[str, Any]]:
-    orders: list[dict[str, Any]] = []
+async def _know_projects(client: Client, batch: Batch) -> None:
+    """Nothing is queued when one of the projects does not exist. Raises HiveError PROJECT_NOT_FOUND."""
+    for name in dict.fromkeys(prompt.project or batch.project for prompt in batch.prompts):
+        try:
+            await _patiently(client, "project.get", {"project": name})
+        except HiveError as exc:
+            raise HiveError(
+                exc.code, f"{exc.message} Nothing was queued.", hint=exc.hint, details=exc.details
+            ) from None
+
+
+async def _queue(
+    hive: Session, client: Client, batch: Batch, key: str
+) -> dict[int, dict[str, Any]]:
+    """The orders by the number of their prompt, without those whose line has failed already."""
+    orders: dict[int, dict[str, Any]] = {}
+    said: set[str] = set()
     for number, prompt in enumerate(batch.prompts):
         request = {
             **batch.request,
@@ -153,24 +176,48 @@ async def _queue(hive: Session, client: Client, batch: Batch, key: str) -> list[
             "idempotency_key": f"{key}.{number}",
         }
         if batch.parallel and number >= batch.parallel:
+            if number - batch.parallel not in orders:
+                continue  # the line had failed before this one's predecessor was queued
             name = "after" if batch.stops else "after_any"
             request[name] = [orders[number - batch.parallel]["work_order"]]
-        orders.append(await _patiently(client, request))
+        try:
+            orders[number] = await _patiently(client, "execute", request)
+        except HiveError as exc:
+            if exc.code == "INVALID_STATE" and "after" in request:
+                continue  # what it was to follow has failed since it was queued
+            raise _broken_off(exc, batch, len(orders), key) from exc
+        for text in orders[number].get("warnings", []):
+            if text not in said:  # the same for most of them
+                hive.screen.note(("warn", text))
+        said.update(orders[number].get("warnings", []))
         hive.screen.status(f"{number + 1} of {len(batch.prompts)} queued")
     hive.screen.status("")
     return orders
 
 
-async def _patiently(client: Client, request: dict[str, Any]) -> dict[str, Any]:
+def _broken_off(exc: HiveError, batch: Batch, count: int, key: str) -> HiveError:
+    """The error, and how to go on without queueing anything twice."""
+    if not count:
+        return exc
+    return HiveError(
+        exc.code,
+        f"{exc.message} {count} of {len(batch.prompts)} are queued and go on.",
+        hint=f"The same command with `--idempotency-key {key}` queues the rest, and nothing twice.",
+        retry_after_ms=exc.retry_after_ms,
+        details=exc.details,
+    )
+
+
+async def _patiently(client: Client, method: str, params: dict[str, Any]) -> dict[str, Any]:
     while True:
         try:
-            accepted: dict[str, Any] = await client.call("execute", **request)
+            result: dict[str, Any] = await client.call(method, **params)
         except HiveError as exc:
             if exc.code != "RATE_LIMITED":
                 raise
             await asyncio.sleep((exc.retry_after_ms or 0) / 1000 or _SLOWER_S)
         else:
-            return accepted
+            return result
 
 
 async def _look(
@@ -180,7 +227,14 @@ async def _look(
     open_: dict[str, int],
     ends: dict[str, Mapping[str, Any]],
 ) -> None:
-    described = await client.call("queue.describe", work_order=order)
+    try:
+        described = await _patiently(client, "queue.describe", {"work_order": order})
+    except HiveError as exc:
+        if exc.code != "WORK_ORDER_NOT_FOUND":
+            raise
+        number = open_.pop(order)
+        hive.screen.note(("warn", f"{number + 1:>3}  {order}  is gone with its project"))
+        return
     if described["order"]["state"] not in ORDER_ENDS:
         return
     found = described["attempts"][0]

@@ -26,7 +26,9 @@ from hivectl.model.worker import LOCAL_POOL
 from hivectl.ports import StopMode
 from hivectl.services import beside
 from hivectl.services.house import Handler, House, page_cursor, parse_later_us
+from hivectl.services.places import places
 from hivectl.services.projects import OPTION_NAMES, Projects
+from hivectl.services.reasons import obstacles
 from hivectl.services.sessions import begins_fresh, expiry_warnings
 from hivectl.services.views import Around, execution_view
 from hivectl.store import projects as project_table
@@ -122,7 +124,7 @@ class Executions:
             project,
             accepted.execution,
             replayed=accepted.is_replayed,
-            warnings=[*warnings, *await self._held(project.id, caller.actor)],
+            warnings=[*warnings, *await self._held(wish)],
             position=accepted.position,
         )
 
@@ -180,12 +182,12 @@ class Executions:
             "warnings": warnings,
         }
 
-    async def _held(self, project: str, actor: str) -> list[str]:
-        """Why it will not start today, where a budget is used up."""
-        row = await self._h.db.one(
-            usage.blocked_sql("?", "?"), self._h.clock.now_us(), project, actor
-        )
-        return [row["reason"]] if row is not None else []
+    async def _held(self, wish: work.Wish) -> list[str]:
+        """Why it will not start soon: a pause, a limit, no worker, a budget that is used up."""
+        project, db = wish.project.id, self._h.db
+        said = await obstacles(db, project=project, account=wish.account, pool=wish.pool)
+        row = await db.one(usage.blocked_sql("?", "?"), self._h.clock.now_us(), project, wish.actor)
+        return [*said, row["reason"]] if row is not None else said
 
     def _check_prompt(self, prompt: str, project: Project) -> None:
         if not prompt.strip():
@@ -291,12 +293,7 @@ class Executions:
     # --- look ---------------------------------------------------------------------------------------
 
     async def _place(self, execution: Execution) -> int | None:
-        row = await self._h.db.one(
-            "SELECT 1 + (SELECT count(*) FROM orders b WHERE b.state = 'queued' AND b.hold IS NULL AND (b.rank, b.id) < (a.rank, a.id))"
-            " FROM orders a WHERE a.id = ? AND a.state = 'queued' AND a.hold IS NULL",
-            execution.order_id,
-        )
-        return row[0] if row is not None else None
+        return (await places(self._h.db, [execution.order_id])).get(execution.order_id)
 
     async def view(self, ref: str) -> dict[str, Any]:
         """An execution as the wire shows it: no older than the position it is shown with, so that who
@@ -344,7 +341,9 @@ class Executions:
         project = (await self._projects.find(p.project)).id if p.project else None
         where = ["(? IS NULL OR e.project = ?)", "(? IS NULL OR e.id < ?)"]
         args: list[Any] = [project, project, p.cursor, p.cursor]
+        only = ""
         if p.live:
+            only = " INDEXED BY executions_live_id"  # else all that ever ran is read to find them
             where.append("e.state IN ('pending','starting','running','waiting')")
         if p.states is not None:
             where.append(f"e.state IN ({','.join('?' for _ in p.states)})")
@@ -354,14 +353,16 @@ class Executions:
         found = await self._h.db.all(
             f"SELECT {rows.columns(Execution, 'e')}, p.name AS name, substr(o.prompt, 1, 200) AS prompt, o.priority AS priority,"
             f" (SELECT group_concat(id) FROM ({WAITED_FOR.format('e.id')})) AS waiting,"
-            f" {_HELD} AS held, {usage.OPEN_SQL} AS open FROM executions e JOIN orders o ON o.id = e.order_id JOIN projects p ON p.id = e.project"
+            f" {_HELD} AS held, {usage.OPEN_SQL} AS open FROM executions e{only} JOIN orders o ON o.id = e.order_id JOIN projects p ON p.id = e.project"
             f" WHERE {' AND '.join(where)} ORDER BY e.id DESC LIMIT ?",
             self._h.clock.now_us(), *args, p.limit,
         )  # fmt: skip
         items = []
+        waiting = [row["order_id"] for row in found if row["state"] == "pending"]
+        placed = await places(self._h.db, waiting)
         for row in found:
             execution = rows.read(Execution, row)
-            place = await self._place(execution) if execution.state == "pending" else None
+            place = placed.get(execution.order_id) if execution.state == "pending" else None
             position = positions.get(execution.stream)
             position = position or self._h.publisher.position(execution.stream)
             items.append(self._render(execution, row, place, position))

@@ -9,9 +9,10 @@ from hivectl.kit.clock import MICROSECOND, format_us
 from hivectl.model.access import Caller
 from hivectl.model.errors import HiveError
 from hivectl.model.work import Order, OrderState
-from hivectl.model.worker import Worker
+from hivectl.model.worker import Worker, WorkerKind
 from hivectl.services.executions import Executions
 from hivectl.services.house import Handler, House, unfit_cursor
+from hivectl.services.places import places
 from hivectl.services.projects import Projects
 from hivectl.services.reasons import reasons
 from hivectl.services.views import time_or_none
@@ -67,7 +68,8 @@ class Queue:
             " ORDER BY o.hold IS NOT NULL, o.rank, o.id LIMIT ?",
             *p.states, project, project, held, rank, id_, p.limit,
         )  # fmt: skip
-        items = [await self._view(row) for row in found]
+        placed = await places(self._h.db, [row["id"] for row in found])
+        items = [self._render(row, placed.get(row["id"])) for row in found]
         last = found[-1] if len(found) == p.limit else None
         cursor = None
         if last is not None:
@@ -82,14 +84,11 @@ class Queue:
         return row
 
     async def _view(self, row: Any) -> dict[str, Any]:
+        found = await places(self._h.db, [row["id"]])
+        return self._render(row, found.get(row["id"]))
+
+    def _render(self, row: Any, place: int | None) -> dict[str, Any]:
         order = rows.read(Order, row)
-        place = None
-        if order.state is OrderState.QUEUED and order.hold is None:
-            ahead = await self._h.db.one(
-                "SELECT count(*) FROM orders WHERE state = 'queued' AND hold IS NULL AND (rank, id) < (?, ?)",
-                order.rank, order.id,
-            )  # fmt: skip
-            place = 1 + ahead[0] if ahead is not None else None
         return {
             "work_order": order.id,
             "project": order.project,
@@ -267,8 +266,8 @@ class Queue:
             f"{_WORKERS} WHERE (? IS NULL OR w.kind = ?) AND w.id > ? ORDER BY w.id LIMIT ?",
             p.kind, p.kind, p.cursor or "", p.limit,
         )  # fmt: skip
-        items = [self._worker_view(row) for row in found]
-        cursor = items[-1]["worker"] if len(items) == p.limit else None
+        items = [self._worker_view(row) for row in sorted(found, key=_by_number)]
+        cursor = found[-1]["id"] if len(found) == p.limit else None
         return {"items": items, "next_cursor": cursor}
 
     async def worker(self, caller: Caller, p: Any) -> dict[str, Any]:
@@ -297,8 +296,9 @@ class Queue:
         }
 
     async def _local(self) -> dict[str, Any]:
-        found = await self._h.db.all(f"{_WORKERS} WHERE w.kind = 'local' ORDER BY w.id")
-        return {"items": [self._worker_view(row) for row in found], "next_cursor": None}
+        found = await self._h.db.all(f"{_WORKERS} WHERE w.kind = 'local'")
+        items = [self._worker_view(row) for row in sorted(found, key=_by_number)]
+        return {"items": items, "next_cursor": None}
 
     async def scale(self, caller: Caller, p: Any) -> dict[str, Any]:
         """More or fewer slots."""
@@ -326,6 +326,11 @@ class Queue:
         marks = ",".join("?" for _ in ids)
         found = await self._h.db.all(f"{_WORKERS} WHERE w.id IN ({marks}) ORDER BY w.id", *ids)
         return {"items": [self._worker_view(row) for row in found], "next_cursor": None}
+
+
+def _by_number(row: Any) -> tuple[bool, int, str]:
+    """slot-2 before slot-10, and both before those outside."""
+    return row["kind"] != WorkerKind.LOCAL, len(row["name"]), row["name"]
 
 
 _ORDERS = (

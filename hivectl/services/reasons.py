@@ -7,12 +7,13 @@ from typing import Any
 from hivectl.kit.clock import format_us
 from hivectl.model.work import Hold, Order, OrderState
 from hivectl.model.worker import LOCAL_POOL
-from hivectl.store import leases, queue, usage
-from hivectl.store.database import Tx
+from hivectl.store import leases, queue, usage, workers
+from hivectl.store.database import Database, Tx
 from hivectl.store.moves import find, pending_of
 
 NAMED_MAX = 5
 """Most orders named in one sentence."""
+NO_WORKER = "There is no local worker: `hivectl worker scale 1` makes one."
 
 
 def reasons(tx: Tx, order: Order, caps: queue.Caps) -> tuple[list[str], int | None]:
@@ -40,7 +41,8 @@ def _claimed(tx: Tx, order: Order) -> list[str]:
         return []
     if execution.wants_slot is not None:
         return [
-            "It was answered and goes on as soon as a worker is free; it is first of its priority."
+            "It was answered and goes on as soon as a worker is free; it is first of its priority.",
+            *([NO_WORKER] if workers.wanted_now(tx) == 0 else []),
         ]
     ids = ", ".join(pending_of(tx, execution.id))
     return [f"It runs, and waits for a person: {ids}. `hivectl inbox` shows what is asked."]
@@ -58,7 +60,7 @@ def _held(tx: Tx, order: Order, said: list[str], until: list[int]) -> None:
         named = ", ".join(f"{row['id']} ({row['state']})" for row in found)
         how = "ended" if all(row["is_any"] for row in found) else "completed"
         said.append(f"It follows {named}, which must be {how} first.")
-    if order.hold is Hold.NOT_BEFORE and at:
+    if order.hold in (Hold.NOT_BEFORE, Hold.AFTER) and at:
         said.append(f"It is not to start before {_time(at)}.")
     if order.hold is Hold.RETRY and at:
         said.append(
@@ -75,27 +77,45 @@ def _held(tx: Tx, order: Order, said: list[str], until: list[int]) -> None:
 
 
 def _paused(tx: Tx, order: Order, said: list[str], until: list[int]) -> None:
-    for row in tx.all(
-        "SELECT x.*, p.name AS name FROM pauses x LEFT JOIN projects p ON p.id = x.scope WHERE scope IN (?, ?)",
-        queue.ALL,
-        order.project,
-    ):
-        what = "The queue" if row["scope"] == queue.ALL else f"Project {row['name']}"
-        why = f": {row['reason']}" if row["reason"] else ""
-        undo = "hivectl queue resume" + ("" if row["scope"] == queue.ALL else f" {row['name']}")
-        said.append(
-            f"{what} was paused by {row['actor']} at {_time(row['since_us'])}{why}. `{undo}` goes on."
-        )
-    parked = tx.one("SELECT * FROM parked_accounts WHERE account = ?", order.account)
+    said += [_pause(row) for row in tx.all(_PAUSES, queue.ALL, order.project)]
+    parked = tx.one(_PARKED, order.account)
     if parked is not None:
         until.append(parked["until_us"])
-        known = "ends at" if parked["is_known"] else "is looked at again at"
-        said.append(
-            f"The usage limit of this account is reached; it {known} {_time(parked['until_us'])}."
-            " `hivectl queue resume --now` does not wait for that."
-        )
+        said.append(_parked(parked))
     if (spent := usage.is_blocked(tx, order.project, order.actor)) is not None:
         said.append(spent)
+
+
+_PAUSES = "SELECT x.*, p.name AS name FROM pauses x LEFT JOIN projects p ON p.id = x.scope WHERE scope IN (?, ?)"
+_PARKED = "SELECT * FROM parked_accounts WHERE account = ?"
+
+
+def _pause(row: Any) -> str:
+    what = "The queue" if row["scope"] == queue.ALL else f"Project {row['name']}"
+    why = f": {row['reason']}" if row["reason"] else ""
+    undo = "hivectl queue resume" + ("" if row["scope"] == queue.ALL else f" {row['name']}")
+    return (
+        f"{what} was paused by {row['actor']} at {_time(row['since_us'])}{why}. `{undo}` goes on."
+    )
+
+
+def _parked(row: Any) -> str:
+    known = "ends at" if row["is_known"] else "is looked at again at"
+    return (
+        f"The usage limit of this account is reached; it {known} {_time(row['until_us'])}."
+        " `hivectl queue resume --now` does not wait for that."
+    )
+
+
+async def obstacles(db: Database, *, project: str, account: str, pool: str) -> list[str]:
+    """What nobody's end of work removes, so that whoever asks for more must hear of it at once."""
+    said = [_pause(row) for row in await db.all(_PAUSES, queue.ALL, project)]
+    if (parked := await db.one(_PARKED, account)) is not None:
+        said.append(_parked(parked))
+    wanted = await db.one("SELECT value FROM meta WHERE key = ?", workers.WANTED_KEY)
+    if pool == LOCAL_POOL and wanted is not None and wanted["value"] == "0":
+        said.append(NO_WORKER)
+    return said
 
 
 def _lane(tx: Tx, order: Order, said: list[str]) -> None:
@@ -139,14 +159,14 @@ def _slots(tx: Tx, order: Order, caps: queue.Caps, said: list[str]) -> None:
         tx,
         "SELECT count(*) AS n, total(execution IS NOT NULL) AS busy, total(is_draining) AS draining FROM workers WHERE kind = 'local'",
     )
-    if slots["n"] == 0:
-        said.append("There is no local worker: `hivectl worker scale 1` makes one.")
+    if slots["n"] == 0 or workers.wanted_now(tx) == 0:
+        said.append(NO_WORKER)
     elif slots["busy"] + slots["draining"] >= slots["n"]:
         draining = f", {slots['draining']:.0f} drained" if slots["draining"] else ""
         said.append(f"All {slots['n']} workers are taken ({slots['busy']:.0f} busy{draining}).")
     _caps(tx, order, caps, said)
     place = _row(
-        tx, "SELECT count(*) AS n FROM orders WHERE state = 'queued' AND hold IS NULL AND (rank, id) < (?, ?)", order.rank, order.id
+        tx, "SELECT count(*) AS n FROM orders INDEXED BY orders_rank WHERE state = 'queued' AND hold IS NULL AND (rank, id) < (?, ?)", order.rank, order.id
     )  # fmt: skip
     if place["n"]:
         said.append(f"{place['n']} {'is' if place['n'] == 1 else 'are'} before it in the queue.")

@@ -12,7 +12,8 @@ from hivectl.store.moves import LIVE_SQL
 COLUMNS = rows.columns(Worker)
 SLOTS_KEY = "worker.slots"
 """How many slots a person asked for, in the table `meta`."""
-_WANTED_KEY = "worker.slots.wanted"
+WANTED_KEY = "worker.slots.wanted"
+"""How many there are to be, by whomever: more may still end what they carry."""
 MAX_SLOTS = 256
 
 
@@ -52,14 +53,14 @@ def sync_slots(tx: Tx, *, default: int) -> int:
     for name in known.keys() - names:
         if known[name]["execution"] is None:  # else it goes when it is free
             tx.run("DELETE FROM workers WHERE name = ?", name)
-    if _wanted_now(tx) != wanted:
-        tx.run("INSERT OR REPLACE INTO meta(key, value) VALUES (?,?)", _WANTED_KEY, str(wanted))
+    if wanted_now(tx) != wanted:
+        tx.run("INSERT OR REPLACE INTO meta(key, value) VALUES (?,?)", WANTED_KEY, str(wanted))
     return wanted
 
 
-def _wanted_now(tx: Tx) -> int:
+def wanted_now(tx: Tx) -> int:
     """How many there are to be, as the last sync found."""
-    row = tx.one("SELECT value FROM meta WHERE key = ?", _WANTED_KEY)
+    row = tx.one("SELECT value FROM meta WHERE key = ?", WANTED_KEY)
     return int(row["value"]) if row is not None else MAX_SLOTS
 
 
@@ -117,7 +118,7 @@ def release(tx: Tx, execution: str) -> None:
     if row is None:
         return
     tx.run("UPDATE workers SET execution = NULL WHERE name = ?", row["name"])
-    if row["kind"] == WorkerKind.LOCAL and _number(row["name"]) > _wanted_now(tx):
+    if row["kind"] == WorkerKind.LOCAL and _number(row["name"]) > wanted_now(tx):
         tx.run("DELETE FROM workers WHERE name = ?", row["name"])
 
 

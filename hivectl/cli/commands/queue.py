@@ -143,8 +143,14 @@ def move(
 ) -> None:  # fmt: skip
     """Give a waiting work order another place."""
     from hivectl.cli import queueing
+    from hivectl.model.errors import HiveError
 
     hive: Session = ctx.obj
+    if sum((first, last, before is not None, priority is not None)) != 1:
+        raise HiveError(
+            "INVALID_PARAMS",
+            "Say where to: exactly one of --first, --last, --before and --priority.",
+        )
     where: dict[str, Any] = {"to": "first" if first else "last" if last else None}
     where |= {"before": before, "priority": priority}
     params = {name: value for name, value in where.items() if value is not None}
@@ -197,11 +203,16 @@ def clear(
 ) -> None:  # fmt: skip
     """Cancel all that waits. What runs goes on; `queue retry` brings single ones back."""
     from hivectl.cli import queueing
+    from hivectl.model.errors import HiveError
 
     hive: Session = ctx.obj
-    params: dict[str, Any] = {"project": project} if project else {}
-    if everything:
-        params["all"] = True
+    if (project is None) is not everything:
+        raise HiveError(
+            "INVALID_PARAMS",
+            "Say what to clear: either a project or --all.",
+            hint="`hivectl queue list` shows what waits.",
+        )
+    params: dict[str, Any] = {"project": project} if project else {"all": True}
 
     async def work(client: Client) -> Any:
         if not yes:

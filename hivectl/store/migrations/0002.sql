@@ -72,6 +72,7 @@ ALTER TABLE executions ADD COLUMN worker TEXT;          -- the name of who carri
 ALTER TABLE executions ADD COLUMN wants_slot INTEGER;   -- answered while waiting: its rank among those that want a slot
 CREATE INDEX executions_want ON executions(wants_slot, id) WHERE wants_slot IS NOT NULL;
 CREATE INDEX executions_actor ON executions(actor) WHERE state IN ('starting', 'running');
+CREATE INDEX executions_live_id ON executions(id) WHERE state IN ('pending', 'starting', 'running', 'waiting');
 CREATE INDEX executions_live_project ON executions(project) WHERE state IN ('starting', 'running', 'waiting');
 
 -- How many orders are in each state, kept by the database: counting 100,000 of them takes milliseconds.
