@@ -27,7 +27,7 @@ from hivectl.model.project import Trust
 from hivectl.model.work import EXECUTION_ENDS, LIVE_STATES, ExecutionState, Hold
 from hivectl.model.worker import LOCAL_POOL
 from hivectl.model.worktree import worktree_of
-from hivectl.store import chats, lanes, questions, rows, usage, work, worktrees
+from hivectl.store import chats, lanes, people, questions, rows, usage, work, worktrees
 from hivectl.store.database import Database, Tx
 from hivectl.store.usage import Told
 
@@ -273,18 +273,20 @@ def _restore(tx: Tx, story: _Story, rebuilt: Rebuilt) -> None:
         " WHERE e.session = sessions.id AND e.ended_us IS NOT NULL) WHERE project = ?",
         p["id"],
     )  # fmt: skip
+    live = {id_ for id_, told in story.states.items() if told["state"] in LIVE_STATES}
     for approval in story.approvals.values():
-        if (
-            approval["state"] == "pending"
-            and story.states.get(approval["execution"], {}).get("state") in LIVE_STATES
-        ):
-            _restore_approval(tx, approval)
+        if approval["execution"] in live and approval["state"] in ("pending", "decided"):
+            people.restore(tx, approval)
     chats.restore(tx, p["id"], story.messages)
     for question in story.questions.values():
-        state = story.states.get(question["execution"] or "", {}).get("state")
-        is_heard = question["execution"] is None or state in LIVE_STATES
-        if question["state"] == "pending" and is_heard:
+        is_pending, of = question["state"] == "pending", question["execution"]
+        if (is_pending and of is None) or (
+            of in live and (is_pending or question["claude_request"])
+        ):
             questions.restore(tx, question)
+    # What was answered and had no slot yet wants one again, else it would wait for ever.
+    for row in tx.all("SELECT id FROM executions WHERE project = ? AND state = 'waiting'", p["id"]):
+        work.go_on(tx, row["id"])
 
 
 def _restore_execution(
@@ -338,19 +340,6 @@ def _restore_execution(
     )  # fmt: skip
     rebuilt.executions += 1
     rebuilt.queued += state is ExecutionState.PENDING
-
-
-def _restore_approval(tx: Tx, approval: dict[str, Any]) -> None:
-    expires = approval.get("expires_at")
-    tx.run(
-        "INSERT INTO approvals(id, execution, project, request, kind, tool, input, description, suggestions, state, version,"
-        " created_us, rule, expires_us, on_timeout, risk, risk_reason, directory) VALUES (?,?,?,?,?,?,?,?,?,'pending',?,?,?,?,?,?,?,?)",
-        approval["id"], approval["execution"], approval["project"], approval["claude_request"], approval["kind"],
-        approval["tool"], rows.dump(approval["input"]), approval["description"], rows.dump(approval["suggestions"]),
-        approval["version"], tx.now_us, approval.get("rule"), parse_time_us(expires) if expires else None,
-        approval.get("on_timeout"), approval.get("risk", "medium"), approval.get("risk_reason", ""),
-        approval.get("directory", ""),
-    )  # fmt: skip
 
 
 def _system(

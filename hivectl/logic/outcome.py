@@ -161,8 +161,12 @@ def from_error(error: HiveError) -> Outcome:
     return Outcome(
         state=ExecutionState.FAILED,
         cause=_ERROR_CODES.get(error.code, Cause.INTERNAL),
-        message=f"{error.message} {error.hint}".strip(),
+        message=" ".join(_sentence(text) for text in (error.message, error.hint) if text),
     )
+
+
+def _sentence(text: str) -> str:
+    return text if text.endswith((".", "!", "?", ":", "`")) else f"{text}."
 
 
 def of_stop(reason: str, note: str = "") -> Outcome:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hivectl.kit.clock import format_us
+from hivectl.kit.clock import format_us, parse_time_us
 from hivectl.model.approval import APPROVAL_MOVES, Approval, ApprovalState
 from hivectl.model.errors import HiveError
 from hivectl.store import audit as chain
@@ -185,6 +185,34 @@ def delivered(tx: Tx, id_: str) -> None:
 def undelivered(tx: Tx, execution: str) -> list[Approval]:
     """Answers that Claude may not have heard yet."""
     return [a for a in of_execution(tx, execution, ApprovalState.DECIDED) if not a.is_delivered]
+
+
+def restore(tx: Tx, told: dict[str, Any]) -> None:
+    """An approval again from its event, after the database was lost: one that waits, or one that is decided,
+    which Claude may not have heard. Written again, it is heard once."""
+    expires, is_decided = told.get("expires_at"), told["state"] == ApprovalState.DECIDED
+    if tx.one("SELECT 1 FROM executions WHERE id = ?", told["execution"]) is None:
+        return  # what asked could not be restored: nobody would hear the answer
+    tx.run(
+        "INSERT INTO approvals(id, execution, project, request, kind, tool, input, description, suggestions, state, version,"
+        " created_us, rule, expires_us, on_timeout, risk, risk_reason, directory, decision, answer, message, decided_by, decided_us)"
+        " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+        told["id"], told["execution"], told["project"], told["claude_request"], told["kind"], told["tool"],
+        rows.dump(told["input"]), told["description"], rows.dump(told["suggestions"]), told["state"], told["version"],
+        tx.now_us, told.get("rule"), parse_time_us(expires) if expires else None, told.get("on_timeout"),
+        told.get("risk", "medium"), told.get("risk_reason", ""), told.get("directory", ""), told["decision"],
+        rows.dump(_heard(told)) if is_decided else None, told["message"], told["decided_by"],
+        tx.now_us if is_decided else None,
+    )  # fmt: skip
+
+
+def _heard(told: dict[str, Any]) -> dict[str, Any]:
+    if told["decision"] != "allow":
+        return {"allow": False, "message": told["message"] or "The user denied this."}
+    said = told.get("changed_input") or told["input"]
+    if answers := told.get("answers"):
+        said = {**said, "answers": answers}
+    return {"allow": True, "input": said}
 
 
 # --- policies ------------------------------------------------------------------------------------------

@@ -282,17 +282,26 @@ def undelivered(tx: Tx, execution: str) -> list[Question]:
     return [rows.read(Question, row) for row in found]
 
 
+def _answered(told: dict[str, Any]) -> str | None:
+    if told["state"] != QuestionState.ANSWERED:
+        return None
+    return rows.dump({"text": told["answer"] or "", "declined": bool(told["declined"])})
+
+
 def restore(tx: Tx, told: dict[str, Any]) -> None:
-    """A question that waits, again from its event, after the database was lost; its thread is there already."""
+    """A question again from its event, after the database was lost; its thread is there already. One that was
+    answered Claude may not have heard."""
     expires, created = told["expires_at"], told["created_at"]
     known = tx.one("SELECT 1 FROM executions WHERE id = ?", told["execution"])
     if told["execution"] is not None and known is None:
         return  # what asked it could not be restored: nobody would hear the answer
     tx.run(
         "INSERT INTO questions(id, asker, execution, project, thread, message_id, request, rpc, text, choices, multi, context,"
-        " state, version, on_timeout, expires_us, created_us) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+        " state, version, on_timeout, expires_us, created_us, answer, answered_by, reason)"
+        " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
         told["id"], told["asker"], told["execution"], told["project"], told["thread"], told["message_id"],
         told["claude_request"], told["claude_rpc"], told["text"], rows.dump(told["choices"]), int(told["multi"]),
-        told["context"], QuestionState.PENDING, told["version"], told["on_timeout"],
-        parse_time_us(expires) if expires else None, parse_time_us(created),
+        told["context"], told["state"], told["version"], told["on_timeout"],
+        parse_time_us(expires) if expires else None, parse_time_us(created), _answered(told), told["answered_by"],
+        told["reason"],
     )  # fmt: skip

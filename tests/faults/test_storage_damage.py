@@ -263,3 +263,44 @@ def test_a_database_that_cannot_be_read_is_an_error_and_never_made_anew(
     assert [name for name in now if "hivectl.db" in name] == [
         name for name in names if "hivectl.db" in name
     ]
+
+
+ASKS = {
+    "approval": {"permission": {"name": "Write", "input": {"file_path": "a", "content": "x"}}},
+    "question": {"ask_human": "Which?"},
+}
+
+
+@pytest.mark.parametrize("what", ASKS)
+@pytest.mark.parametrize("is_yes", [True, False])
+def test_what_was_answered_and_had_no_worker_yet_is_heard_by_way_of_a_rebuilt_database(
+    make_daemon: Make, what: str, is_yes: bool
+) -> None:
+    daemon = make_daemon(settings={"worker.slots": 1}).start()
+    for name in ("web", "api"):
+        daemon.project(name)
+    asking = daemon.execute({"steps": [ASKS[what], {"text": "went on"}]}, "web")
+    if what == "approval":
+        asked = daemon.wait_approval(asking)
+    else:
+        asked = eventually(lambda: daemon.call("question.list")["items"])[0]
+        daemon.wait_state(asking, "waiting")
+    busy = daemon.execute({"steps": [{"text": "busy"}, {"hang": "end"}]}, "api")
+    daemon.wait_state(busy, "running")
+    if what == "question":
+        said = {"text": "the newest"} if is_yes else {"decline": True}
+        daemon.call("question.answer", id=asked["id"], **said)
+    else:
+        decision = "allow" if is_yes else "deny"
+        daemon.call("approval.decide", id=asked["id"], version=asked["version"], decision=decision)
+    daemon.kill()
+    _remove(daemon.home / "state" / "hivectl.db")
+    daemon.start()
+    assert daemon.get(asking)["state"] == "waiting"
+    daemon.call("kill", execution=busy, mode="kill")
+    assert daemon.wait(asking)["result"] == "went on"
+    assert (daemon.root / "projects" / "web" / "a").exists() is (is_yes and what == "approval")
+    if what == "question" and is_yes:
+        raw = str(history.read(daemon, project="web").of_type("message"))
+        assert "the newest" in raw
+    history.read(daemon, project="web").check()

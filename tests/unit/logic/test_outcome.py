@@ -139,7 +139,7 @@ def test_an_execution_that_did_not_succeed_says_why() -> None:
 def test_an_execution_that_could_not_start_names_the_error_and_the_remedy(
     code: str, cause: Cause
 ) -> None:
-    end = outcome.from_error(HiveError(code, "It broke.", hint="Mend it."))
+    end = outcome.from_error(HiveError(code, "It broke", hint="Mend it."))
     assert (end.state, end.cause, end.message) == (S.FAILED, cause, "It broke. Mend it.")
 
 
