@@ -256,9 +256,12 @@ SIDES = {"hivectl": ours, "sqlite3 on the loop": raw, "aiosqlite": with_aiosqlit
 
 
 def main(argv: Sequence[str] | None = None) -> figures.Report:
-    options = figures.parse(figures.parser(__doc__), argv)
-    count = 3_200 if options.is_quick else 16_000
-    orders = 10_000 if options.is_quick else 100_000
+    parser = figures.parser(__doc__)
+    parser.add_argument("--operations", type=int, help="of each kind and side (16000)")
+    parser.add_argument("--orders", type=int, help="in the long queue (100000)")
+    options = figures.parse(parser, argv)
+    count = options.given.operations or (3_200 if options.is_quick else 16_000)
+    orders = options.given.orders or (10_000 if options.is_quick else 100_000)
     report = figures.Report("queue", "Queue: SQLite, 32 callers at once, synchronous=FULL")
     for number in range(options.rounds):
         figures.say(f"queue: round {number + 1} of {options.rounds}")
@@ -271,7 +274,7 @@ def main(argv: Sequence[str] | None = None) -> figures.Report:
                     report.add(f"{what} p99, {name}", p99_ms, "ms")
             report.add(
                 "prompts accepted, claimed, ended",
-                asyncio.run(house(root / "house.db", count // 4)),
+                asyncio.run(house(root / "house.db", max(count // 4, CALLERS))),
                 "1/s",
             )
             claim_us, end_us, usual_us = asyncio.run(crowded(root / "crowd.db", orders))

@@ -22,6 +22,7 @@ UNKNOWN_EXECUTION = "unknown"
 
 MARK = b"HIVECTL_EXECUTION="
 _MAX_ANCESTORS = 256
+_DYING = frozenset({b"Z", b"X", b"x"})
 _WALKS = 3
 _SO_PEERPIDFD = 77
 _UCRED = struct.Struct("3i")
@@ -140,6 +141,8 @@ def _walk(pid: int, of_pid: ExecutionOfPid | None) -> str | None:
         try:
             parent, born = _parent_and_birth(pid)
             mark = _mark(pid)
+            if parent <= 0 and _parent_and_birth(pid) != (parent, born):
+                return UNKNOWN_EXECUTION
         except OSError:
             return UNKNOWN_EXECUTION
         if born > born_after:
@@ -152,9 +155,13 @@ def _walk(pid: int, of_pid: ExecutionOfPid | None) -> str | None:
 
 
 def _parent_and_birth(pid: int) -> tuple[int, int]:
+    """Raises ProcessLookupError for one that is dying: it shows no environment any more, and at last the
+    parent 0, as if nobody here had started it."""
     text = _read(_PROC / str(pid) / "stat")
-    # The name, in parentheses, may hold anything; what follows the last one is numbers.
+    # The name, in parentheses, may hold anything; what follows the last one is the state and numbers.
     fields = text[text.rindex(b")") + 2 :].split()
+    if fields[0] in _DYING:
+        raise ProcessLookupError(pid)
     return int(fields[1]), int(fields[19])
 
 
@@ -209,7 +216,8 @@ def find_tcp_execution(peer: Peer, *, of_pid: ExecutionOfPid | None = None) -> s
         # Another user's process, such as a proxy or sshd: no child of ours runs as somebody else.
         return None
     suspects = holders or hidden
-    if not suspects:
+    if not suspects or (not holders and _tcp_inode(peer)[0] != inode):
+        # Nobody holds it, or who did has left while we looked: it need not be one of those that hide.
         return UNKNOWN_EXECUTION
     # A process may hide its descriptors from us (PR_SET_DUMPABLE), as sshd does: then each one of this
     # user that hides may be the one.

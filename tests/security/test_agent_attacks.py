@@ -122,7 +122,7 @@ class Scene:
 
     def assert_pending(self) -> None:
         found = self.daemon.call("approval.get", id=self.approval["id"])
-        assert found["state"] == "pending", found
+        assert found["state"] == "pending", f"by {found['decided_by']}: {found}"
 
 
 @pytest.fixture(scope="module")

@@ -20,6 +20,7 @@ SMALLEST = {
     "idle": ["--viewers", "3", "--seconds", "0.1"],
     "ingest": ["--events", "200"],
     "journal": ["--lines", "3000", "--append-lines", "1000"],
+    "queue": ["--operations", "320", "--orders", "2000"],
     "restart": ["--executions", "2", "--lines", "1000"],
     "start": ["--runs", "1"],
     "warm": ["--runs", "1"],
