@@ -188,7 +188,7 @@ async def _queue(
             raise _broken_off(exc, batch, len(orders), key) from exc
         for text in orders[number].get("warnings", []):
             if text not in said:  # the same for most of them
-                hive.screen.note(("warn", text))
+                hive.screen.note(("warn", "note: "), ("", text))
         said.update(orders[number].get("warnings", []))
         hive.screen.status(f"{number + 1} of {len(batch.prompts)} queued")
     hive.screen.status("")

@@ -131,6 +131,8 @@ def _print(request: dict[str, Any], result: Any) -> None:
     from hivectl.cli import views
 
     output, method = request["output"], request["method"]
+    if method == "execute":
+        _say_notes(result)
     if output == "json":
         from hivectl.cli.jsonline import dump
 
@@ -181,6 +183,17 @@ def _width() -> int | None:
         return max(os.get_terminal_size(sys.stdout.fileno()).columns, 20)
     except OSError:
         return 80
+
+
+def _say_notes(accepted: Any) -> None:
+    """Why it may not start soon, and that it was accepted before."""
+    notes = [f"note: {text}" for text in accepted.get("warnings", [])]
+    if accepted.get("replayed"):
+        notes.insert(0, f"this key was used before: {accepted['execution']}")
+    if notes:
+        from hivectl.cli.sanitize import sanitize
+
+        sys.stderr.write("".join(f"{sanitize(text)}\n" for text in notes))
 
 
 def _report(error: Any, request: dict[str, Any]) -> int | None:

@@ -214,7 +214,7 @@ def resume(
     if project is not None:
         lanes.set_bit(tx, lanes.PAUSED, "project", project, is_on=False)
     held = tx.all(
-        f"SELECT {O_COLUMNS} FROM orders WHERE state = 'queued' AND hold = ? AND (? IS NULL OR project = ?)",
+        f"SELECT {O_COLUMNS} FROM orders INDEXED BY orders_held WHERE state = 'queued' AND hold = ? AND (? IS NULL OR project = ?)",
         Hold.USAGE_LIMIT, project, project,
     )  # fmt: skip
     accounts: list[str] = []

@@ -42,6 +42,18 @@ def test_detach_makes_a_key_so_that_it_can_be_repeated(hive, script):
     assert sent["idempotency_key"].startswith("cli_")
 
 
+@pytest.mark.parametrize("told", [{"warnings": ["The queue was paused.", "A"]}, {"replayed": True}])
+def test_detach_says_what_the_full_cli_says_of_what_was_accepted(hive, script, monkeypatch, told):
+    accept = script.daemon.answers["execute"]
+    script.daemon.answers["execute"] = lambda params: accept(params) | told
+    quick = hive("exec", "-d", "-p", "web", "hi")
+    monkeypatch.setattr(hot, "run", lambda arguments: None)
+    full = hive("exec", "-d", "-p", "web", "hi")
+    assert quick.err.strip()
+    assert quick.out == full.out
+    assert quick.err in full.err
+
+
 def test_an_error_looks_like_any_other(hive, script, monkeypatch):
     from hivectl.model.errors import HiveError
 
