@@ -127,7 +127,9 @@ def resume(
 
     done = hive.run(work)
     taken = (
-        f"; {done['orders']} stopped by a usage limit are taken up again" if done["orders"] else ""
+        f"; {done['orders']} stopped by a usage limit {'is' if done['orders'] == 1 else 'are'} taken up again"
+        if done["orders"]
+        else ""
     )
     hive.print_changed(done, f"{project or 'the queue'} goes on{taken}")
 

@@ -19,3 +19,13 @@ def test_a_clear_says_of_what_before_it_asks(hive, script, what):
     assert ran.code == 2
     assert "either a project or --all" in ran.err
     assert script.daemon.requests == []
+
+
+@pytest.mark.parametrize(("count", "said"), [(0, "goes on\n"), (1, "1 stopped by a usage limit is taken"), (2, "limit are taken")])  # fmt: skip
+def test_a_resume_says_how_much_it_took_up(hive, script, count, said):
+    script.daemon.answers["queue.resume"] = lambda params: {
+        "project": None,
+        "orders": count,
+        "accounts": [],
+    }
+    assert said in hive("queue", "resume").out
