@@ -12,6 +12,8 @@ PYTEST := $(BIN)/python -m pytest -p no:cacheprovider
 
 # Where `make install` puts the commands: $(PREFIX)/bin, with an environment of their own.
 PREFIX ?= $(HOME)/.local
+# Optional parts, such as EXTRAS=notify.
+EXTRAS ?=
 
 .PHONY: help demo install uninstall test check all soak bench format clean
 
@@ -47,7 +49,7 @@ demo: $(BASE)
 
 install:
 	@$(PYTHON) -m venv $(PREFIX)/share/hivectl
-	@$(PREFIX)/share/hivectl/bin/python -m pip install --quiet --disable-pip-version-check .
+	@$(PREFIX)/share/hivectl/bin/python -m pip install --quiet --disable-pip-version-check '.$(if $(EXTRAS),[$(EXTRAS)])'
 	@mkdir -p $(PREFIX)/bin
 	@ln -sf $(PREFIX)/share/hivectl/bin/hivectl $(PREFIX)/share/hivectl/bin/mock_claude $(PREFIX)/bin/
 	@echo "installed: $(PREFIX)/bin/hivectl, $(PREFIX)/bin/mock_claude"

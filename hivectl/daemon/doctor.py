@@ -321,7 +321,7 @@ def _notify(settings: Settings) -> Check:
             "fail",
             f"notify.targets is set, but {MISSING.partition(';')[0]}",
             "Nobody is told that Claude waits for an answer.",
-            "pip install 'hivectl[notify]' into the environment hivectl runs in",
+            "`make install EXTRAS=notify`, or `pip install apprise` into the environment hivectl runs in",
         )
     return Check("notify", "ok", what, next="`hivectl notify test` tries them all.")
 

@@ -18,7 +18,7 @@ from importlib.util import find_spec
 
 from hivectl.ports import Message, Undelivered
 
-MISSING = "the library apprise is not installed; install it: pip install 'hivectl[notify]'"
+MISSING = "the library apprise is not installed; `make install EXTRAS=notify` or `pip install apprise` brings it"
 ERROR_CHARS = 300
 _GRACE_S = 1.0
 """How much earlier than its parent's the child's own limit strikes."""

@@ -196,5 +196,5 @@ async def test_targets_without_the_library_are_a_failure_with_the_way_to_get_it(
     monkeypatch.setattr(doctor, "is_available", lambda: False)
     found = await finding(env, "notify")
     assert found.status == "fail"
-    assert "hivectl[notify]" in found.next
+    assert "EXTRAS=notify" in found.next
     assert "hiddenpart" not in str(found)

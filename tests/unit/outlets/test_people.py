@@ -53,7 +53,7 @@ async def test_without_the_library_the_next_step_is_told(
     outlet: PeopleOutlet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(people, "is_available", lambda: False)
-    with pytest.raises(Undelivered, match=r"pip install 'hivectl\[notify\]'"):
+    with pytest.raises(Undelivered, match="pip install apprise"):
         await outlet.send("ntfy://x", MESSAGE, within_s=20)
 
 
