@@ -225,5 +225,8 @@ def _tell(hive: Session, key: str, value: Any, text: str) -> None:
     if now.origins[setting.key] not in {file, "default"}:
         origin = now.origins[setting.key]
         hive.screen.note(("warn", "note: "), ("", f"{origin} still wins over the file"))
-    if not setting.reloads and not key.startswith("client."):
-        hive.screen.note(("dim", "a running daemon takes it up at its next start"))
+    if not key.startswith("client."):
+        when = "after `hivectl daemon restart`, which touches nothing that runs"
+        if setting.reloads:
+            when += ", or a SIGHUP"
+        hive.screen.note(("dim", f"a running daemon takes it up {when}"))

@@ -186,3 +186,14 @@ def test_settings_of_notifications_say_what_is_allowed(hive, daemon, key, value,
     ran = hive("config", "set", key, value)
     assert ran.code != 0
     assert part in ran.err
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("queue.retry_base_s", "2", "`hivectl daemon restart`, which touches nothing that runs, or a SIGHUP"),
+        ("queue.max_orders", "9", "`hivectl daemon restart`, which touches nothing that runs\n"),
+    ],
+)  # fmt: skip
+def test_a_changed_setting_says_when_a_running_daemon_takes_it_up(hive, daemon, key, value, said):
+    assert said in hive("config", "set", key, value).err
