@@ -140,14 +140,17 @@ def delete(tx: Tx, ref: str, *, actor: str, request: str) -> Project:
     """Forget a project and all that hangs on it. Raises PROJECT_BUSY while something lives."""
     project = find(tx, ref)
     live = tx.one(
-        "SELECT id FROM executions WHERE project = ? AND state IN ('starting','running','waiting','pending')",
+        "SELECT id, state FROM executions WHERE project = ? AND state IN ('starting','running','waiting','pending')"
+        " ORDER BY state = 'pending' LIMIT 1",
         project.id,
     )
     if live is not None:
         raise HiveError(
             "PROJECT_BUSY",
-            f"Project {project.name!r} is executing.",
-            hint="Wait, or delete with --force, which kills first.",
+            f"Project {project.name!r} has work that waits in the queue."
+            if live["state"] == "pending"
+            else f"Project {project.name!r} is executing.",
+            hint="Wait, or delete with --force, which cancels and kills first.",
             details={"execution": live["id"]},
         )
     data = {"id": project.id, "name": project.name}

@@ -181,12 +181,22 @@ def retry(ctx: typer.Context, orders: Orders) -> None:
 
 
 def _each(hive: Session, method: str, orders: list[str], **params: Any) -> None:
+    """One after the other; what was done is told, also when a later one is refused."""
     from hivectl.cli import queueing
+    from hivectl.model.errors import HiveError
 
-    async def work(client: Client) -> Any:
-        return [await client.call(method, work_order=order, **params) for order in orders]
+    done: list[Any] = []
+    refused: list[HiveError] = []
 
-    done = hive.run(work)
+    async def work(client: Client) -> None:
+        for order in orders:
+            try:
+                done.append(await client.call(method, work_order=order, **params))
+            except HiveError as exc:
+                refused.append(exc)
+                return
+
+    hive.run(work)
     match hive.options.output:
         case "json" | "yaml":
             hive.print_document({"items": done, "next_cursor": None})
@@ -194,6 +204,8 @@ def _each(hive: Session, method: str, orders: list[str], **params: Any) -> None:
             hive.screen.result("\n".join(item["work_order"] for item in done))
         case _:
             hive.screen.result("\n".join(queueing.one_line(item) for item in done))
+    if refused:
+        raise refused[0]
 
 
 @app.command("clear")

@@ -2,6 +2,8 @@
 
 import pytest
 
+from hivectl.model.errors import HiveError
+
 
 @pytest.mark.parametrize(
     "where", [(), ("--first", "--last"), ("--last", "--priority", "high"), ("--first", "--before", "o_2")]
@@ -29,3 +31,22 @@ def test_a_resume_says_how_much_it_took_up(hive, script, count, said):
         "accounts": [],
     }
     assert said in hive("queue", "resume").out
+
+
+@pytest.mark.parametrize("word", ["cancel", "retry"])
+def test_what_was_done_is_told_also_when_a_later_one_is_refused(hive, script, word):
+    def answer(params):
+        if params["work_order"] == "o_2":
+            raise HiveError("INVALID_STATE", "Work order o_2 is completed.")
+        return {
+            "work_order": params["work_order"],
+            "state": "cancelled",
+            "place": None,
+            "hold": None,
+        }
+
+    script.daemon.answers[f"queue.{word}"] = answer
+    ran = hive("queue", word, "o_1", "o_2", "o_3")
+    assert ran.code == 6
+    assert ran.out == "o_1 cancelled\n"
+    assert "o_2 is completed" in ran.err
