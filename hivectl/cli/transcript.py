@@ -143,7 +143,7 @@ class Transcript:
                 case "tool_use":
                     name = str(block.get("name", "tool"))
                     self._tools[str(block.get("id"))] = name
-                    given = block.get("input") or {}
+                    given = _mapping(block.get("input"))
                     if name == "ExitPlanMode" and str(given.get("plan") or "").strip():
                         shown += _plan(str(given["plan"]), indent)
                         continue
@@ -168,11 +168,11 @@ class Transcript:
         return [line(("", indent + text), is_answer=True)] if text.strip() else []
 
     def _partial(self, data: Mapping[str, Any]) -> list[Shown]:
-        raw = data.get("raw") or {}
-        event = raw.get("event") or {}
+        raw = _mapping(data.get("raw"))
+        event = _mapping(raw.get("event"))
         if raw.get("parent_tool_use_id") or event.get("type") != "content_block_delta":
             return []
-        delta = event.get("delta") or {}
+        delta = _mapping(event.get("delta"))
         if delta.get("type") != "text_delta":
             return []
         text = str(delta.get("text", ""))
@@ -273,6 +273,11 @@ def _figures(item: Mapping[str, Any]) -> list[str]:
         rough = item.get("cost_is_estimate")
         parts.append(f"{views.money(cost, is_rough=rough)} (estimate)")
     return parts
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    """What should be an object: a worker, or a Claude gone wrong, may have said anything."""
+    return value if isinstance(value, Mapping) else {}
 
 
 def _blocks(raw: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hivectl.kit import aio
+from hivectl.logic.environment import MARK
 from hivectl.model.errors import HiveError
 
 LOOK_LIMIT_S = 30.0
@@ -43,6 +44,8 @@ _FORCED = {
     "GIT_PAGER": "cat",
     "GIT_ALLOW_PROTOCOL": "https:ssh:git:file",
     "GIT_SSH_COMMAND": "ssh -oBatchMode=yes",
+    # A filter that a run configured is started by us, not by a shim: it must not approve either (S16).
+    MARK: "git",
 }
 _SWITCHES = (
     "core.hooksPath=/dev/null",
@@ -53,6 +56,8 @@ _SWITCHES = (
     "commit.gpgSign=false",
     "diff.external=",
     "merge.autoStash=false",
+    "merge.verifySignatures=false",
+    "log.showSignature=false",
     "gc.auto=0",
     "maintenance.auto=false",
     "submodule.recurse=false",
@@ -61,7 +66,8 @@ _SWITCHES = (
 )
 _PROGRAMS = re.compile(
     r"(filter\..*\.(clean|smudge|process)|merge\..*\.driver|diff\..*\.(command|textconv)"
-    r"|core\.(sshcommand|gitproxy|attributesfile|worktree)|credential\..*|url\..*|remote\..*\.(uploadpack|vcs))"
+    r"|core\.(sshcommand|gitproxy|askpass|attributesfile|alternaterefscommand|worktree)|gpg\.(.*\.)?program"
+    r"|hook\..*\.command|credential\..*|url\..*|remote\..*\.(uploadpack|vcs))"
 )
 
 

@@ -134,13 +134,14 @@ def _place(url: str) -> _Place:
     try:
         parts: SplitResult = urlsplit(url)
         port = parts.port
-    except ValueError as exc:
-        raise Undelivered(f"this is no address: {exc}", is_final=True) from None
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+        host = parts.hostname or ""
+        named = f"[{host}]" if ":" in host else host.encode("idna").decode()
+    except ValueError:
+        # What Python says of it quotes a part of the address, and that may be a password (S45).
+        raise Undelivered("this is no address: its host or port cannot be read", is_final=True) from None  # fmt: skip
+    if parts.scheme not in ("http", "https") or not host:
         raise Undelivered("only http and https addresses can be called", is_final=True)
     is_tls = parts.scheme == "https"
-    host = parts.hostname
-    named = f"[{host}]" if ":" in host else host.encode("idna").decode()
     path = quote(parts.path or "/", safe=_SAFE_PATH)
     if parts.query:
         path += "?" + quote(parts.query, safe=_SAFE_PATH + "?")

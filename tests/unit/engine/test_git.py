@@ -66,6 +66,43 @@ async def test_what_a_repositorys_configuration_runs_has_a_digest(git, tmp_path)
 
 
 @pytest.mark.parametrize(
+    "key",
+    ["gpg.program", "gpg.ssh.program", "hook.x.command", "core.askPass", "core.alternateRefsCommand"],
+)  # fmt: skip
+async def test_s25_each_key_that_names_a_program_counts(git, tmp_path, key):
+    repo = Repo(tmp_path)
+    repo.git("config", key, "./evil")
+    assert [name.lower() for name in (await git.programs(repo.path))[1]] == [key.lower()]
+
+
+async def test_s16_what_git_starts_for_us_is_marked_as_an_execution(git, tmp_path):
+    repo = Repo(tmp_path)
+    repo.git("config", "filter.spy.smudge", f"env > {tmp_path}/seen; cat")
+    repo.commit({".gitattributes": "*.x filter=spy\n", "a.x": "text"})
+    (repo.path / "a.x").unlink()
+    await git.must(repo.path, "checkout", "--", "a.x")
+    assert "HIVECTL_EXECUTION=git\n" in (tmp_path / "seen").read_text()
+
+
+async def test_s16_a_merge_checks_no_signature_by_a_program_of_the_repository(git, tmp_path):
+    repo = Repo(tmp_path)
+    evil = tmp_path / "evil"
+    evil.write_text(f"#!/bin/sh\ntouch {tmp_path}/owned\n")
+    evil.chmod(0o755)
+    signed = repo.git("cat-file", "commit", "HEAD").replace(
+        "\n\n", "\ngpgsig -----BEGIN PGP SIGNATURE-----\n \n x\n -----END PGP SIGNATURE-----\n\n", 1
+    )  # fmt: skip
+    (tmp_path / "commit").write_text(
+        signed.replace("author", f"parent {repo.head}\nauthor", 1) + "\n"
+    )
+    tip = repo.git("hash-object", "-t", "commit", "-w", str(tmp_path / "commit")).strip()
+    repo.git("config", "gpg.program", str(evil))
+    repo.git("config", "merge.verifySignatures", "true")
+    assert (await git.ask(repo.path, "merge", "--ff-only", tip)).code == 0
+    assert not (tmp_path / "owned").exists()
+
+
+@pytest.mark.parametrize(
     ("text", "told"),
     [("hint: a\nfatal: b\nhint: c", "fatal: b"), ("x\ny\n", "y"), ("", "no reason given")],
 )

@@ -93,6 +93,15 @@ async def test_other_addresses_are_never_called(url: str) -> None:
     assert (await refused(url)).is_final
 
 
+@pytest.mark.parametrize(
+    "url", ["http://user:s3cret/word@h/", "http://s3cret..h/", f"http://s3cret{'a' * 64}/", "http://h:s3cret/"]
+)  # fmt: skip
+async def test_s45_an_address_that_cannot_be_read_is_final_and_not_quoted(url: str) -> None:
+    found = await refused(url)
+    assert found.is_final
+    assert "s3cret" not in str(found)
+
+
 async def test_a_server_that_says_nothing_costs_the_limit_only() -> None:
     async def silent(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
         await reader.read()

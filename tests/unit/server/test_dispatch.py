@@ -70,6 +70,21 @@ async def test_what_is_cancelled_is_audited_too() -> None:
     assert noted == ["kill x_1 cancelled"]
 
 
+async def test_s46_whatever_is_changed_is_named_in_the_audit() -> None:
+    noted: list[str] = []
+
+    async def audit(_caller: Caller, _method: str, target: str, _outcome: str) -> None:
+        noted.append(target)
+
+    dispatcher = Dispatcher({}, audit=audit)
+    names = {"execution", "work_order", "worker", "project", "thread", "id", "session", "path"}
+    for method in METHODS.values():
+        for name in names & params_model(method).model_fields.keys() if method.changes else ():
+            with pytest.raises(HiveError):
+                await dispatcher.dispatch(ME, method, {name: "thing", "to": 1})
+            assert noted.pop() == "thing", f"{method.name} {name}"
+
+
 @pytest.mark.parametrize(
     ("method", "params", "pointers"),
     [
