@@ -27,7 +27,17 @@ Bindings = Mapping[str, Binding]
 Audit = Callable[[Caller, str, str, str], Awaitable[None]]
 """audit(caller, method, target, outcome): what was tried on what; the outcome is `ok` or an error's code."""
 
-_TARGETS = ("execution", "work_order", "worker", "project", "thread", "id", "session", "path", "name")
+_TARGETS = (
+    "execution",
+    "work_order",
+    "worker",
+    "project",
+    "thread",
+    "id",
+    "session",
+    "path",
+    "name",
+)
 _ALWAYS_SERVED = frozenset({"daemon.stop"})
 _MAX_ERRORS = 20
 
