@@ -415,6 +415,10 @@ def _digest(project: Project, p: Any) -> str:
     return hashlib.sha256(msgspec.json.encode(body)).hexdigest()
 
 
+_GUARDS = ("max_budget_usd", "max_total_tokens")
+"""Limits of one run that a project's defaults set for those who may not approve, too (S31)."""
+
+
 def _check_rights(caller: Caller, given: Any, project: Project) -> None:
     """Who may not approve may not do so beforehand either (S16): what widens a run's permissions beyond the
     project's defaults needs the scope `approve`."""
@@ -430,6 +434,7 @@ def _check_rights(caller: Caller, given: Any, project: Project) -> None:
         "disallowed_tools": given.disallowed_tools is not None
         and bool({*(known.get("disallowed_tools") or ())} - {*given.disallowed_tools}),
         "add_dirs": bool({*(given.add_dirs or ())} - {*(known.get("add_dirs") or ())}),
+        **{name: _is_more(getattr(given, name), known.get(name)) for name in _GUARDS},
     }
     asked = [name for name, is_wider in wider.items() if is_wider]
     if asked:
@@ -438,6 +443,10 @@ def _check_rights(caller: Caller, given: Any, project: Project) -> None:
             f"{', '.join(asked)}: only who may approve may allow more than the project does.",
             details={"scope": Scope.APPROVE.value, "options": asked, "execution": caller.execution},
         )
+
+
+def _is_more(asked: float | None, known: float | None) -> bool:
+    return asked is not None and known is not None and asked > known
 
 
 def _without_effect(p: Any, session: str, project: Project) -> list[str]:

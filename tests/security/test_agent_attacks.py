@@ -218,19 +218,29 @@ def test_s16_an_execution_cannot_allow_beforehand_what_it_may_not_approve(
 
 
 def test_s16_an_execution_may_execute_within_the_projects_defaults(daemon: Daemon) -> None:
-    defaults = {"allowed_tools": ["Edit", "Bash(ls)"], "disallowed_tools": ["WebFetch"]}
+    defaults: dict[str, Any] = {
+        "allowed_tools": ["Edit", "Bash(ls)"],
+        "disallowed_tools": ["WebFetch"],
+    }
+    defaults |= {"max_budget_usd": 2.0, "max_total_tokens": 10**8}
     daemon.call("project.update", project="web", defaults=defaults)
     scene = Scene(daemon)
     good: list[dict[str, Any]] = [
         {},
         {"allowed_tools": ["Edit"], "permission_mode": "plan"},
         {"disallowed_tools": ["WebFetch", "Bash"], "model": "haiku"},
+        {"max_budget_usd": 1.5, "max_total_tokens": 10**8},
     ]
     for options in good:
         params = {"project": "web", "prompt": "x", "options": options}
         assert scene.attack("plain", "unix", "execute", params) == "ok", options
-    narrower = {"project": "web", "prompt": "x", "options": {"disallowed_tools": ["Bash"]}}
-    assert scene.attack("plain", "unix", "execute", narrower) == "SELF_APPROVAL_DENIED"
+    for wider in (
+        {"disallowed_tools": ["Bash"]},
+        {"max_budget_usd": 3},
+        {"max_total_tokens": 10**9},
+    ):
+        params = {"project": "web", "prompt": "x", "options": wider}
+        assert scene.attack("plain", "unix", "execute", params) == "SELF_APPROVAL_DENIED", wider
 
 
 def test_s16_every_attempt_is_in_the_audit_with_the_execution(daemon: Daemon) -> None:
