@@ -380,8 +380,10 @@ def parse_value(key: str, raw: Any, origin: str) -> Any:
 def _wrong(key: str, raw: Any, origin: str, why: str, close: str = "") -> HiveError:
     hint = f"Did you mean `{close}`?" if close else ""
     known = BY_KEY.get(key)
-    if known is not None and known.is_secret:
-        raw = HIDDEN
+    if known is None or known.is_secret:
+        raw = (
+            HIDDEN  # also of a setting that nobody knows: it may be a secret under a misspelt name
+        )
     return HiveError(
         "CONFIG_INVALID",
         f"{key} = {raw!r} (from {origin}): {why}",

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
+from hivectl import config
 from hivectl.cli.transcript import Transcript
+from hivectl.model.errors import HiveError
 
 ESC = "\x1b]0;OWNED\x07\x1b[2J\u202e"
 ODD: list[Any] = [None, 5, True, "text" + ESC, [], [1, None, "x"], {}, {"a": [1]}]
@@ -51,3 +53,10 @@ def test_s36_no_message_breaks_the_transcript(kind: str, verbose: int) -> None:
                 transcript.feed(event)
             except Exception as exc:  # noqa: BLE001  which one it was is what counts
                 pytest.fail(f"{json.dumps(event)[:400]}: {exc!r}")
+
+
+def test_s45_the_value_of_a_misspelt_setting_is_not_repeated() -> None:
+    with pytest.raises(HiveError) as caught:
+        config.parse_value("webhook.secrt", "s3cret", "config.toml")
+    assert "s3cret" not in f"{caught.value} {caught.value.details}"
+    assert "webhook.secret" in caught.value.hint
