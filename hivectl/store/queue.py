@@ -102,20 +102,19 @@ def next_head(tx: Tx, pool: str, *, per_user: int) -> Any:
 
 
 def _behind_blocked(tx: Tx, pool: str, capped: list[str]) -> Any:
-    """What stands behind the head of a user whose budget is used up: he holds nobody else back."""
-    blocked = usage.blocked_users(tx)
-    if not blocked:
+    """What stands behind the head of a user who may run no more now, by his cap or his budget: he holds
+    nobody else back."""
+    barred = [*usage.blocked_users(tx), *capped]
+    if not barred:
         return None
-    marks = ",".join("?" for _ in blocked)
-    barred = [*blocked, *capped]
+    marks = ",".join("?" for _ in barred)
     return tx.one(
         "SELECT o.lane, o.id AS head, o.rank AS head_rank FROM (SELECT id, lane, rank, actor FROM orders"
         " WHERE state = 'queued' AND hold IS NULL ORDER BY rank, id LIMIT ?) o JOIN lanes l ON l.lane = o.lane"
-        f" WHERE l.pool = ? AND l.busy = 0 AND l.paused = 0 AND l.head_actor IN ({marks})"
-        f" AND o.actor NOT IN ({','.join('?' for _ in barred)})"
+        f" WHERE l.pool = ? AND l.busy = 0 AND l.paused = 0 AND l.head_actor IN ({marks}) AND o.actor NOT IN ({marks})"
         " AND l.project NOT IN (SELECT key FROM budget_blocks WHERE scope = 'project' AND until_us > ?)"
         " ORDER BY o.rank, o.id LIMIT 1",
-        BEHIND_MAX, pool, *blocked, *barred, tx.now_us,
+        BEHIND_MAX, pool, *barred, *barred, tx.now_us,
     )  # fmt: skip
 
 

@@ -414,6 +414,15 @@ async def test_one_user_never_runs_more_than_the_cap_and_others_pass(bench):
     assert await claim(bench, per_user=1) is None
 
 
+async def test_a_user_at_his_cap_holds_nobody_back_in_the_same_project(bench):
+    a, b = await bench.project("a"), await bench.project("b")
+    await bench.enqueue(a, actor="user:greedy")
+    await bench.enqueue(b, actor="user:greedy")
+    modest, _ = await bench.enqueue(b, actor="user:modest")
+    assert (await claim(bench, per_user=1)).execution.actor == "user:greedy"
+    assert (await claim(bench, per_user=1)).execution.id == modest.id
+
+
 async def test_a_paused_project_starts_nothing_and_others_do(bench):
     a, b = await bench.project("a"), await bench.project("b")
     how = {"actor": "user:t", "request": "r"}
