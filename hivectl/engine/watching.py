@@ -16,7 +16,6 @@ from typing import Any
 
 from hivectl.engine.git import Git
 from hivectl.engine.live import Live, World
-from hivectl.engine.watched import Watched
 from hivectl.model.errors import HiveError
 from hivectl.store import projects
 from hivectl.store.database import Tx
@@ -78,6 +77,9 @@ class Watch:
         settings = live.world.settings()
         self._git: Git | None = Git(settings.environment)
         self._most_paths = settings.number("watch.max_paths")
+        # The first run that is watched pays for the library, not every start of the daemon.
+        from hivectl.engine.watched import Watched  # noqa: PLC0415
+
         self._watched = Watched(directory, most=settings.number("watch.max_directories"))
         self._known: set[str] = set()
         self._over = asyncio.Event()

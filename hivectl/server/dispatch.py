@@ -130,8 +130,12 @@ def check_scope(caller: Caller, method: Method) -> None:
     )
 
 
-def parse_params(method: Method, params: dict[str, Any]) -> BaseModel:
-    """The parameters as their model. Raises HiveError INVALID_PARAMS naming each wrong one."""
+def parse_params(method: Method, params: dict[str, Any]) -> BaseModel | None:
+    """The parameters as their model; None where there are none to give and none were given.
+
+    Raises HiveError INVALID_PARAMS naming each wrong one."""
+    if method.params == "Empty" and not params:
+        return None  # `ping` and its like need no pydantic: it would double a cold start
     from pydantic import ValidationError  # noqa: PLC0415  pydantic is not on the path of a cold start
 
     try:
