@@ -17,10 +17,12 @@ from hivectl.model.work import EXECUTION_ENDS
 from hivectl.ports import StopMode, StopReason
 from hivectl.store import budgets as table
 from hivectl.store import work
-from hivectl.store.database import Database, Tx
+from hivectl.store.database import Database, OutboxEvent, Tx
 
 _log = logging.getLogger(__name__)
 
+_STIRRING = frozenset({"execution.state", "project.updated", "budget.exceeded"})
+"""Events after which a budget may be used up, or be enough again, by time alone."""
 LOOK_S = 5.0
 """How often: a budget of minutes may be passed by so much."""
 
@@ -47,7 +49,7 @@ def _that_limit(given: Limits) -> Limits:
 
 
 class BudgetClock:
-    """Looks at all budgets every few seconds, when there are any."""
+    """Looks at all budgets every few seconds while something runs or is held back by one; else it sleeps."""
 
     def __init__(
         self,
@@ -62,33 +64,49 @@ class BudgetClock:
         self._settings = settings
         self._stop = stop
         self._wake = wake
+        self._news = asyncio.Event()
+
+    def stir(self) -> None:
+        """Limits may have changed."""
+        self._news.set()
+
+    def on_event(self, event: OutboxEvent) -> None:
+        """Something began to run, is held back, or has other limits."""
+        if event.type in _STIRRING:
+            self._news.set()
 
     async def run(self) -> None:
         """For ever. A failure is logged, and it looks again."""
         while True:
+            self._news.clear()
             try:
-                await self.look()
+                may_pass = await self.look()
             except HiveError as exc:
                 _log.error("cannot look at the budgets", extra={"code": exc.code})
+                may_pass = True
+            if not may_pass:
+                await self._news.wait()
             await asyncio.sleep(LOOK_S)
 
-    async def look(self) -> None:
-        """Once: stop what must end, let start what may."""
+    async def look(self) -> bool:
+        """Once: stop what must end, let start what may. False when time alone can change nothing."""
         budgets = budgets_of(self._settings())
 
         if not (budgets.project or budgets.user) and await self._db.one(table.ANY_SQL) is None:
-            return
+            return False
 
-        def change(tx: Tx) -> tuple[list[str], bool]:
+        def change(tx: Tx) -> tuple[list[str], bool, bool]:
             before = table.blocks(tx)
             stops = [over.execution for over in table.review(tx, budgets) if _want(tx, over)]
-            return stops, bool(before - table.blocks(tx))
+            after = table.blocks(tx)
+            return stops, bool(before - after), bool(after or work.live(tx))
 
-        stops, is_freed = await self._db.write(change)
+        stops, is_freed, may_pass = await self._db.write(change)
         for id_ in stops:
             await self._stop(id_, StopMode.TERMINATE, StopReason.BUDGET)
         if is_freed:
             self._wake()
+        return may_pass
 
 
 def _want(tx: Tx, over: table.Overrun) -> bool:

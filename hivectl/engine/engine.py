@@ -106,6 +106,7 @@ class Engine:
         self._waiters: dict[str, set[asyncio.Event]] = {}
         self._accepted: dict[str, tuple[str, int] | None] = {}
         """Position right after the events of a prompt's acceptance, until it is answered."""
+        self.budgets = BudgetClock(world.db, world.settings, stop=self._stop_live, wake=self.wake)
         self.questions = Questions(world, self._hear)
         world.publisher.on_event = self._on_event
 
@@ -126,10 +127,7 @@ class Engine:
         _ = self.world.nursery.start(self._claim_loop(), name="claims")
         _ = self.world.nursery.start(self.outside.serve(), name="claims from outside")
         _ = self.world.nursery.start(self.outside.alarm.run(), name="leases")
-        budgets = BudgetClock(
-            self.world.db, self.world.settings, stop=self._stop_live, wake=self.wake
-        )
-        _ = self.world.nursery.start(budgets.run(), name="budgets")
+        _ = self.world.nursery.start(self.budgets.run(), name="budgets")
         _ = self.world.nursery.start(self.accepting.mend(), name="worktrees")
         _ = self.world.nursery.start(self.keep_alive.alarm.run(), name="keep-alive")
         _ = self.world.nursery.start(self.questions.expire_loop(), name="question time-outs")
@@ -441,12 +439,14 @@ class Engine:
 
     def reloaded(self) -> None:
         """The settings have changed."""
+        self.budgets.stir()
         _ = self.world.nursery.start(self.sync_slots(), name="slots")
         self.keep_alive.alarm.wake()
 
     def _on_event(self, event: OutboxEvent) -> None:
         self.questions.on_event(event)
         self.expiring.on_event(event)
+        self.budgets.on_event(event)
         if event.type == "execution.ended":
             self.keep_alive.alarm.wake()
         elif event.type == "session.ended" and event.session is not None:

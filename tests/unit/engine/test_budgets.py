@@ -88,6 +88,30 @@ async def test_a_failure_is_logged_and_it_looks_again(bench, tmp_path, monkeypat
     assert "cannot look at the budgets" in caplog.text
 
 
+async def test_where_nothing_runs_or_waits_it_sleeps_until_it_is_stirred(
+    bench, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(clocks, "LOOK_S", 0)
+    watch = Watch(bench, tmp_path)
+    looks = asyncio.Queue()
+    look = watch.clock.look
+
+    async def counted():
+        may_pass = await look()
+        looks.put_nowait(may_pass)
+        return may_pass
+
+    monkeypatch.setattr(watch.clock, "look", counted)
+    task = asyncio.create_task(watch.clock.run())
+    assert await looks.get() is False
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert looks.empty()
+    watch.clock.stir()
+    assert await looks.get() is False
+    task.cancel()
+
+
 def test_settings_become_budgets(tmp_path):
     flags = {"budget.project_usd_per_day": "2.5", "budget.user_tokens_per_day": "1000"}
     found = budgets_of(config.load(flags, env={"HIVECTL_HOME": str(tmp_path)}))
