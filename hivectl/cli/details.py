@@ -99,6 +99,7 @@ def session(item: Mapping[str, Any]) -> str:
         ("project", f"{item['project_name']} ({item['project']})"),
         ("state", item["state"] + (f" ({reason})" if (reason := item.get("end_reason")) else "")),
         ("current", "yes" if item["is_current"] else "no"),
+        ("copy of", item.get("forked_from")),
         ("process", _process_of(item)),
         ("execution", item.get("execution")),
         ("worker", item.get("worker")),

@@ -160,6 +160,9 @@ _TOLD: dict[str, Callable[[Data], list[Pieces]]] = {
     "session.reset": lambda _data: [
         (("dim", "session  the next prompt starts a fresh conversation"),)
     ],
+    "session.forked": lambda data: [
+        (("dim", f"session  the next prompt goes on in a copy of {data.get('from')}"),)
+    ],
     "session.ended": _ended_session,
 }
 _NEVER = frozenset(

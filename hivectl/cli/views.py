@@ -204,6 +204,7 @@ SESSIONS_WIDE: Columns = (
     *SESSIONS,
     ("MODEL", lambda x, _: x.get("model")),
     ("LAST EXECUTION", lambda x, _: x.get("last_execution")),
+    ("COPY OF", lambda x, _: x.get("forked_from")),
     ("PROCESS", lambda x, _: x.get("process")),
     ("WORKER", lambda x, _: x.get("worker")),
     ("ENDS", lambda x, _: x.get("expires_at")),

@@ -364,6 +364,17 @@ class CallsSync:
         answer = self.request("session.new", sent)
         return cast("results.Project", answer)
 
+    def session_fork(
+        self,
+        session: str,
+        *,
+        idempotency_key: str | Unset | None = UNSET,
+    ) -> results.Session:
+        """Let the next execution go on in a copy of a conversation, leaving that one as it is."""
+        sent = given(session=session, idempotency_key=idempotency_key)
+        answer = self.request("session.fork", sent)
+        return cast("results.Session", answer)
+
     def session_end(
         self,
         session: str,

@@ -161,7 +161,7 @@ def _prompt(log: StreamLog, data: dict[str, Any]) -> tuple[str, str]:
 _TELLING = frozenset(
     {
         "project.created", "project.updated", "project.deleted", "project.trust_changed", "execution.created", "execution.state",
-        "execution.ended", "message", "session.started", "session.ended", "session.reset", "usage.updated", "approval.requested",
+        "execution.ended", "message", "session.started", "session.forked", "session.ended", "session.reset", "usage.updated", "approval.requested",
         "approval.decided", "approval.expired", "work_order.state", "worktree.state", "chat.message", "question.asked",
         "question.answered", "question.expired",
     }
@@ -189,7 +189,7 @@ def _tell(story: _Story, record: Record, data: dict[str, Any]) -> None:
         case "work_order.state":
             before = story.orders.get(data["work_order"], {})
             story.orders[data["work_order"]] = {**before, **data, "ts": record.ts}
-        case "session.started" | "session.ended" | "session.reset":
+        case "session.started" | "session.forked" | "session.ended" | "session.reset":
             _tell_session(story, record, data)
         case "worktree.state":
             first = (data, execution, record.actor or "system")
@@ -215,16 +215,27 @@ def _tell_session(story: _Story, record: Record, data: dict[str, Any]) -> None:
             story.sessions[data["session"]] = {
                 "model": data.get("model"),
                 "execution": execution,
+                "from": story.sessions.get(data["session"], {}).get("from"),
                 "ts": record.ts,
             }
             story.session_of[execution] = data["session"]
-            if worktree_of(story.created.get(execution, {}).get("lane", "")) is None:
+            is_beside = worktree_of(story.created.get(execution, {}).get("lane", "")) is not None
+            if data.get("current", not is_beside):
                 story.project["session"] = data["session"]
+        case "session.forked":
+            story.sessions[data["session"]] = {**data, "execution": None, "ts": record.ts}
+            story.project["session"] = data["session"]
         case "session.ended":
             if session := story.sessions.get(data["session"]):
                 session["ended_us"], session["end_reason"] = record.ts, data["reason"]
         case _:
             story.project["session"] = None
+
+
+def _state_of(session: dict[str, Any]) -> str:
+    if "ended_us" in session:
+        return "ended"
+    return "forked" if session["execution"] is None else "idle"
 
 
 def _tell_state(story: _Story, execution: str, data: dict[str, Any]) -> None:
@@ -250,10 +261,10 @@ def _restore(tx: Tx, story: _Story, rebuilt: Rebuilt) -> None:
         )
     for id_, session in story.sessions.items():
         tx.run(
-            "INSERT INTO sessions(id, project, state, model, last_execution, created_us, activity_us, opened_us, ended_us, end_reason)"
-            " VALUES (?,?,?,?,?,?,?,?,?,?)",
-            id_, p["id"], "ended" if "ended_us" in session else "idle", session["model"], session["execution"], session["ts"],
-            session["ts"], session["ts"], session.get("ended_us"), session.get("end_reason"),
+            "INSERT INTO sessions(id, project, state, model, last_execution, created_us, activity_us, opened_us, ended_us, end_reason,"
+            " forked_from) VALUES (?,?,?,?,?,?,?,?,?,?,?)",
+            id_, p["id"], _state_of(session), session["model"], session["execution"], session["ts"],
+            session["ts"], session["ts"], session.get("ended_us"), session.get("end_reason"), session.get("from"),
         )  # fmt: skip
     for told, execution, actor in story.worktrees.values():
         worktrees.restore(tx, p["id"], told, execution=execution, actor=actor)

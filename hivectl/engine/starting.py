@@ -55,16 +55,14 @@ class Plan:
 
 async def prepare(live: Live) -> Plan:
     """Choose the conversation and store the choice; a later start of the same execution repeats it."""
-    order, project, current = await live.commit(lambda tx: _wanted(tx, live.execution))
+    order, project, named = await live.commit(lambda tx: _wanted(tx, live.execution))
     if live.handle is not None and live.execution.session is None:
         # It lives, and only a database that was rebuilt does not know its session: Claude will tell.
         live.execution = replace(live.execution, session=make_uuid())
     if live.execution.session is None:
         trusted = await check(live, project)
         await beside.enter(live, project, is_trusted=trusted)
-        session, resume, fork_from = _choose_session(
-            order, _kept(live.world, current, is_copy=order.fork)
-        )
+        session, resume, fork_from = _choose_session(live.world, order, named)
         live.execution = await live.commit(
             lambda tx: work.prepare(
                 tx,
@@ -102,19 +100,11 @@ def _no_output_s(world: World, spec: RunSpec) -> float | None:
 
 
 def _wanted(tx: Tx, execution: Execution) -> tuple[Order, Project, Session | None]:
-    """The order, its project, and that one's current conversation."""
+    """The order, its project, and the conversation it means, if there is one."""
     project = projects.find(tx, execution.project)
-    current = sessions.look(tx, project.session)
-    return work.find_order(tx, execution.order_id), project, current
-
-
-def _kept(world: World, current: Session | None, *, is_copy: bool) -> str | None:
-    """The conversation that a prompt goes on in when it names none; who wants a copy wants this one."""
-    if current is None:
-        return None
-    is_over = current.state is SessionState.ENDED and not is_copy
-    begins_fresh = is_over and world.settings().text("session.on_expiry") == "fresh"
-    return None if begins_fresh else current.id
+    order = work.find_order(tx, execution.order_id)
+    named = project.session if order.session == "current" else order.session
+    return order, project, sessions.look(tx, named)
 
 
 async def check_again(live: Live, spec: RunSpec) -> None:
@@ -241,13 +231,19 @@ def options_of(stored: dict[str, Any]) -> Options:
     return Options(**values)
 
 
-def _choose_session(order: Order, current: str | None) -> tuple[str, bool, str | None]:
-    """(session id, resume it?, forked from)."""
-    wanted = (
-        current if order.session == "current" else None if order.session == "new" else order.session
-    )
-    if wanted is None:
+def _choose_session(
+    world: World, order: Order, named: Session | None
+) -> tuple[str, bool, str | None]:
+    """(session id, resume it?, forked from), of an order and the conversation it means.
+
+    A copy that `session.fork` made is begun by its first prompt, under the id it was given."""
+    if order.session == "new" or (named is None and order.session == "current"):
         return make_uuid(), False, None
+    if named is None:  # only Claude knows it
+        return (make_uuid(), False, order.session) if order.fork else (order.session, True, None)
     if order.fork:
-        return make_uuid(), False, wanted
-    return wanted, True, None
+        return make_uuid(), False, named.origin
+    is_over = named.state is SessionState.ENDED and order.session == "current"
+    if is_over and world.settings().text("session.on_expiry") == "fresh":
+        return make_uuid(), False, None
+    return (named.id, True, None) if named.is_begun else (named.id, False, named.origin)

@@ -27,6 +27,7 @@ USAGE_LIMIT = "usage_limit_reached"
 
 _AUTH_STDERR = re.compile(r"Not logged in|Invalid API key|Please run /login|OAuth token .*expired")
 _NO_CONVERSATION = "No conversation found with session ID"
+_IN_USE = re.compile(r"Error: Session ID \S+ is already in use\.")
 _MESSAGE_MAX = 500
 
 
@@ -218,6 +219,7 @@ def judge(
         cause=cause,
         message=message,
         is_session_lost=is_session_lost,
+        is_session_taken=result is None and _IN_USE.search(stderr_tail) is not None,
         exit_code=ended.code,
         signal=ended.signal,
         subtype=result.subtype if result else None,

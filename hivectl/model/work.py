@@ -194,6 +194,8 @@ class Outcome:
     survivors: int = 0
     is_session_lost: bool = False
     """Claude no longer has the conversation that was to be continued."""
+    is_session_taken: bool = False
+    """Claude has a conversation of the id already that a new one was to have."""
     is_final: bool = False
     """Whoever did it says that another attempt is of no use."""
     usage: Usage = field(default_factory=Usage)

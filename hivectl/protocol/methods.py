@@ -65,6 +65,7 @@ _ROWS = (
     Method("session.list", Scope.READ, "SessionList", "SessionPage", "Claude's conversations, newest first."),
     Method("session.get", Scope.READ, "SessionRef", "Session", "One conversation."),
     Method("session.new", Scope.EXECUTE, "ProjectRef", "Project", "Let the next execution start a fresh conversation.", changes=True),
+    Method("session.fork", Scope.EXECUTE, "SessionFork", "Session", "Let the next execution go on in a copy of a conversation, leaving that one as it is.", changes=True),
     Method("session.end", Scope.EXECUTE, "SessionRef", "Session", "End a conversation that is idle; the next prompt resumes it, or begins a fresh one.", changes=True),
     Method("get_messages", Scope.READ, "GetMessages", "MessagePage", "A page of a project's log."),
     Method("subscribe", Scope.READ, "Subscribe", "Subscribed", "Follow streams from a position on.", socket_only=True),

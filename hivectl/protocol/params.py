@@ -290,6 +290,13 @@ class SessionRef(Params):
     session: Ref
 
 
+class SessionFork(Params):
+    """The conversation to copy. The same `idempotency_key` again gives the same copy."""
+
+    session: Ref
+    idempotency_key: Ref | None = None
+
+
 class GetMessages(Params):
     """A page of one stream's events. `before` and `after` are sequence numbers; times are ISO 8601 or
     `10m` (that long ago). `order` desc starts at the newest."""

@@ -321,7 +321,7 @@ class Session(TypedDict):
     project: str
     project_name: str
     state: str
-    """active, idle, ended or reset."""
+    """active, idle, ended, reset, or forked: a copy that its first prompt makes."""
     end_reason: str | None
     """idle, age or user, when it has ended."""
     is_current: bool
@@ -338,6 +338,8 @@ class Session(TypedDict):
     last_execution: str | None
     cost_usd: float
     model: str | None
+    forked_from: str | None
+    """The conversation that this one is a copy of."""
     created_at: str
     last_activity_at: str
     ended_at: str | None

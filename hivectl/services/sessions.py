@@ -6,12 +6,15 @@ from typing import Any
 
 from hivectl.engine import keeping
 from hivectl.kit.clock import format_duration, format_us
+from hivectl.kit.ids import make_uuid
 from hivectl.model.access import Caller
 from hivectl.model.errors import HiveError
 from hivectl.model.session import EndReason, SessionState
 from hivectl.services.house import Handler, House, parse_cursor
 from hivectl.services.projects import Projects
 from hivectl.store import sessions as table
+
+HOUR_US = 3_600_000_000
 
 _SESSIONS = (
     "SELECT s.*, p.name AS name, p.session AS current, e.id AS execution, e.order_id AS work_order, e.process AS process, e.worker AS worker,"
@@ -22,7 +25,7 @@ _SESSIONS = (
 
 
 class Sessions:
-    """Answers `session.list|get|end`."""
+    """Answers `session.list|get|fork|end`."""
 
     def __init__(self, house: House, projects: Projects) -> None:
         """Over the rooms below, beside the projects."""
@@ -31,7 +34,12 @@ class Sessions:
 
     def bindings(self) -> dict[str, Handler]:
         """Method name to handler."""
-        return {"session.list": self.list, "session.get": self.get, "session.end": self.end}
+        return {
+            "session.list": self.list,
+            "session.get": self.get,
+            "session.fork": self.fork,
+            "session.end": self.end,
+        }
 
     async def list(self, caller: Caller, p: Any) -> dict[str, Any]:
         """A page, newest first."""
@@ -48,10 +56,23 @@ class Sessions:
 
     async def get(self, caller: Caller, p: Any) -> dict[str, Any]:
         """One conversation."""
-        row = await self._h.db.one(f"{_SESSIONS} WHERE s.id = ?", *self._limits_us(), p.session)
+        return self._view(await self._row(p.session))
+
+    async def _row(self, id_: str) -> Any:
+        row = await self._h.db.one(f"{_SESSIONS} WHERE s.id = ?", *self._limits_us(), id_)
         if row is None:
-            raise HiveError("SESSION_NOT_FOUND", f"There is no session {p.session!r}.")
-        return self._view(row)
+            raise HiveError("SESSION_NOT_FOUND", f"There is no session {id_!r}.")
+        return row
+
+    async def fork(self, caller: Caller, p: Any) -> dict[str, Any]:
+        """A copy becomes the project's current conversation, whatever state the copied one is in."""
+        made, age_us = make_uuid(), self._h.settings().number("queue.idempotency_h") * HOUR_US
+        copy = await self._h.db.write(
+            lambda tx: table.fork(
+                tx, p.session, new=made, key=p.idempotency_key, key_age_us=age_us, actor=caller.actor, request=caller.request
+            )
+        )  # fmt: skip
+        return self._view(await self._row(copy))
 
     async def end(self, caller: Caller, p: Any) -> dict[str, Any]:
         """End it; its live process, if one waits, is closed."""
@@ -84,6 +105,7 @@ class Sessions:
             "last_execution": row["last_execution"],
             "cost_usd": round(row["cost_usd"], 6),
             "model": row["model"],
+            "forked_from": row["forked_from"],
             "created_at": format_us(row["created_us"]),
             "last_activity_at": format_us(row["activity_us"]),
             "ended_at": format_us(row["ended_us"]) if is_ended and row["ended_us"] else None,

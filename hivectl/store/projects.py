@@ -210,7 +210,8 @@ def see_session(
     is_beside: bool = False,
 ) -> None:
     """Claude named its conversation: it is the project's current one now, unless it runs in a worktree
-    beside the project's directory (`is_beside`)."""
+    beside the project's directory (`is_beside`), or somebody has made a copy since it was asked for: the
+    next prompt is that one's."""
     known = tx.one("SELECT 1 FROM sessions WHERE id = ?", session)
     if known is None:
         tx.run(
@@ -226,10 +227,26 @@ def see_session(
             model, execution, tx.now_us, tx.now_us, session,
         )  # fmt: skip
     sessions.settle(tx, execution, session)
-    if not is_beside:
+    becomes_current = not is_beside and not _awaits_copy(tx, project, session, execution)
+    if becomes_current:
         tx.run("UPDATE projects SET session = ? WHERE id = ?", session, project)
-    data = {"session": session, "model": model, "version": version, "resumed": resumed}
+    data = {
+        "session": session,
+        "model": model,
+        "version": version,
+        "resumed": resumed,
+        "current": becomes_current,
+    }
     tx.emit(f"project:{project}", "session.started", data, execution=execution, session=session)
+
+
+def _awaits_copy(tx: Tx, project: str, session: str, execution: str) -> bool:
+    found = tx.one(
+        "SELECT 1 FROM projects p JOIN sessions s ON s.id = p.session WHERE p.id = ? AND s.state = 'forked' AND s.id <> ?"
+        " AND s.created_us >= (SELECT o.created_us FROM executions e JOIN orders o ON o.id = e.order_id WHERE e.id = ?)",
+        project, session, execution,
+    )  # fmt: skip
+    return found is not None
 
 
 def reset_session(tx: Tx, ref: str, *, actor: str, request: str) -> Project:

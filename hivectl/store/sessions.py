@@ -7,6 +7,7 @@ continue it is waiting or running.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from hivectl.model.errors import HiveError
 from hivectl.model.session import EndReason, Session, SessionState
@@ -96,6 +97,53 @@ def end(tx: Tx, id_: str, *, actor: str, request: str) -> Session:
     if session.state is not SessionState.ENDED:
         _end(tx, session, EndReason.USER, actor=actor, request=request)
     return find(tx, id_)
+
+
+def fork(
+    tx: Tx, id_: str, *, new: str, key: str | None, key_age_us: int, actor: str, request: str
+) -> str:
+    """Make a copy of a conversation the project's current one; Claude makes it when its first prompt starts.
+
+    Returns the copy's id: `new`, or that of the earlier request with the same key. Raises
+    SESSION_NOT_FOUND, IDEMPOTENCY_MISMATCH."""
+    source = find(tx, id_)
+    if key is not None and (earlier := _forked(tx, actor, key, key_age_us)) is not None:
+        if earlier["asked"] != source.id:
+            raise HiveError(
+                "IDEMPOTENCY_MISMATCH", f"The key {key!r} was used for a different request."
+            )
+        return str(earlier["id"])
+    tx.run(
+        "INSERT INTO sessions(id, project, state, model, created_us, activity_us, opened_us, forked_from, fork_asked, fork_actor,"
+        " fork_key) VALUES (?,?,?,?,?,?,?,?,?,?,?)",
+        new, source.project, SessionState.FORKED, source.model, tx.now_us, tx.now_us, tx.now_us, source.origin, source.id,
+        actor, key,
+    )  # fmt: skip
+    tx.run("UPDATE projects SET session = ? WHERE id = ?", new, source.project)
+    data = {"session": new, "from": source.origin, "model": source.model}
+    tx.emit(source.stream, "session.forked", data, session=new, actor=actor, request=request)
+    return new
+
+
+def _forked(tx: Tx, actor: str, key: str, age_us: int) -> Any:
+    """What a key has led to; one that is too old is forgotten here."""
+    row = tx.one(
+        "SELECT id, fork_asked AS asked, created_us FROM sessions WHERE fork_actor = ? AND fork_key = ?",
+        actor, key,
+    )  # fmt: skip
+    if row is not None and row["created_us"] < tx.now_us - age_us:
+        tx.run("UPDATE sessions SET fork_key = NULL WHERE id = ?", row["id"])
+        return None
+    return row
+
+
+def begin(tx: Tx, id_: str | None, execution: str) -> None:
+    """Claude has this copy, though it never came to say so: the next prompt goes on in it."""
+    tx.run(
+        "UPDATE sessions SET last_execution = ?, state = CASE state WHEN 'forked' THEN 'idle' ELSE state END"
+        " WHERE id = ? AND last_execution IS NULL",
+        execution, id_,
+    )  # fmt: skip
 
 
 def _end(

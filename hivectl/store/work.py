@@ -23,7 +23,7 @@ from hivectl.model.work import (
     Usage,
 )
 from hivectl.model.worker import LOCAL_POOL
-from hivectl.store import attempts, lanes, projects, rows, usage, workers, worktrees
+from hivectl.store import attempts, lanes, projects, rows, sessions, usage, workers, worktrees
 from hivectl.store.attempts import Rules
 from hivectl.store.database import Tx
 from hivectl.store.moves import E_COLUMNS, LIVE_SQL, find, find_order, move, pending_of
@@ -397,6 +397,8 @@ def end(
         ended.cost_usd, tx.now_us, ended.session,
     )  # fmt: skip
     attempts.emit_end(tx, ended, swept=swept, actor=ended.stop_by, settled=settled)
+    if outcome.is_session_taken and ended.fork_from is not None:
+        sessions.begin(tx, ended.session, ended.id)
     if outcome.is_session_lost and projects.find(tx, ended.project).session == ended.session:
         # Else every later prompt of the project would fail in the same way, all night.
         projects.reset_session(tx, ended.project, actor="system", request="")

@@ -329,6 +329,38 @@ def test_a_fork_knows_the_past_and_leaves_the_original_alone(live: LiveDaemon) -
     assert "only the fork hears this" not in history_sent
 
 
+def test_a_copy_is_made_by_its_first_prompt_under_the_id_it_was_given(live: LiveDaemon) -> None:
+    first = live.run("my name is Ada")
+    copy = live.call("session.fork", session=first["session"])
+    in_copy = live.run("only the copy hears this")
+    assert (ended_as(in_copy), in_copy["session"]) == (("completed", "ok"), copy["session"])
+    assert 0 < in_copy["cost_usd"] < 3 * first["cost_usd"], "its own share"
+    live.restart()
+    second = live.run("who am I")
+    assert second["session"] == copy["session"]
+    sent = str(live.api.requests("who am I")[-1]["body"]["messages"])
+    assert "my name is Ada" in sent
+    assert "only the copy hears this" in sent
+    live.run("back again", session=first["session"])
+    sent = str(live.api.requests("back again")[-1]["body"]["messages"])
+    assert "my name is Ada" in sent
+    assert "only the copy hears this" not in sent
+
+
+def test_a_copy_that_claude_made_unseen_costs_one_prompt(live: LiveDaemon) -> None:
+    first = live.run("my name is Ada")
+    copy = live.call("session.fork", session=first["session"])
+    [path] = (live.user / ".claude" / "projects").rglob(f"{first['session']}.jsonl")
+    made = path.with_name(f"{copy['session']}.jsonl")
+    made.write_text(path.read_text().replace(first["session"], copy["session"]))
+    taken = live.run("in the copy")
+    assert taken["state"] == "failed"
+    assert "already in use" in taken["message"]
+    after = live.run("in the copy again")
+    assert (ended_as(after), after["session"]) == (("completed", "ok"), copy["session"])
+    assert "my name is Ada" in str(live.api.requests("in the copy again")[-1]["body"]["messages"])
+
+
 def test_a_conversation_that_is_gone_is_an_error_with_claudes_words(live: LiveDaemon) -> None:
     first = live.run("my name is Ada")
     for path in (live.user / ".claude" / "projects").rglob(f"{first['session']}.jsonl"):

@@ -1,4 +1,4 @@
-"""session list, show, new and end: Claude's conversations."""
+"""session list, show, new, fork and end: Claude's conversations."""
 
 from __future__ import annotations
 
@@ -67,6 +67,29 @@ def new(
     hive.print_item(
         "project", found, f"the next prompt in {found['name']} starts a fresh conversation"
     )
+
+
+@app.command("fork")
+def fork(
+    ctx: typer.Context,
+    which: Annotated[str | None, typer.Argument(metavar="[SESSION|PROJECT]", help="A conversation, or the project whose current one is meant; default: the current directory's.", autocompletion=completing.sessions)] = None,
+    idempotency_key: Annotated[str | None, typer.Option("--idempotency-key", metavar="KEY", help="The same key again gives the first copy, not a second.")] = None,
+) -> None:  # fmt: skip
+    """Let the project's next prompt go on in a copy of a conversation, leaving that one as it is."""
+    from hivectl.cli import choosing
+    from hivectl.cli.sanitize import sanitize
+    from hivectl.kit.ids import make_token
+
+    hive: Session = ctx.obj
+    key = idempotency_key or make_token("cli_")
+
+    async def work(client: Client) -> Any:
+        session = await choosing.conversation(hive, client, which)
+        return await client.call("session.fork", session=session, idempotency_key=key)
+
+    found = hive.run(work)
+    text = f"the next prompt in {found['project_name']} goes on in a copy of {found['forked_from']}"
+    hive.print_item("session", found, sanitize(f"{text}: {found['session']}"))
 
 
 @app.command("end")

@@ -457,6 +457,29 @@ def test_a_conversation_is_ended_by_its_id_or_by_its_project(hive, script):
     assert (failed.code, "no current conversation" in failed.err) == (5, True)
 
 
+def test_a_copy_is_asked_for_by_conversation_or_project_and_once_for_one_key(hive, script):
+    id_, copy = "11111111-2222-4333-8444-555555555555", "66666666-2222-4333-8444-555555555555"
+    asked = []
+
+    def fork(params):
+        asked.append(params)
+        return {
+            "session": copy, "project": "p_1", "project_name": "web", "state": "forked", "forked_from": id_, "is_current": True,
+            "is_warm": False, "executions": 0, "last_execution": None, "cost_usd": 0.0, "model": "opus", "created_at": CREATED,
+            "last_activity_at": CREATED,
+        }  # fmt: skip
+
+    script.daemon.answers["session.fork"] = fork
+    script.project["session"] = id_
+    said = hive("session", "fork", id_).out
+    assert said.split(": ") == [f"the next prompt in web goes on in a copy of {id_}", f"{copy}\n"]
+    assert hive("-o", "name", "session", "fork", "web").out == f"{copy}\n"
+    hive("session", "fork", id_, "--idempotency-key", "k")
+    assert [params["session"] for params in asked] == [id_] * 3
+    assert len({params["idempotency_key"] for params in asked}) == 3
+    assert asked[2]["idempotency_key"] == "k"
+
+
 def test_a_warm_conversation_is_told_as_such(hive, script):
     item = {
         "session": "s-1", "project": "p_1", "project_name": "web", "state": "idle", "is_current": True, "is_warm": True,

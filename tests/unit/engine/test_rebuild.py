@@ -75,6 +75,22 @@ async def test_a_conversation_that_had_ended_comes_back_as_ended(tmp_path):
         assert session["ended_us"] >= session["opened_us"] > 0
 
 
+async def test_a_copy_comes_back_as_the_current_conversation_that_nobody_has_begun(tmp_path):
+    async with Farm(tmp_path, FakeMachine(plain)).open() as farm:
+        await ran(farm, await farm.project())
+        new = make_uuid()
+        await farm.db.write(
+            lambda tx: session_table.fork(
+                tx, SESSION, new=new, key=None, key_age_us=1, actor="user:t", request="r"
+            )
+        )
+        _, [project], _, sessions, *_ = await rebuilt(farm, tmp_path)
+        copy = next(row for row in sessions if row["id"] == new)
+        assert project["session"] == new
+        assert (copy["state"], copy["forked_from"]) == ("forked", SESSION)
+        assert copy["last_execution"] is None
+
+
 async def test_an_execution_on_a_warm_process_comes_back_with_that_process(tmp_path):
     async with Farm(tmp_path, FakeMachine(talks)).open(session__warm=True) as farm:
         project = await farm.project()

@@ -1,6 +1,6 @@
 """Which conversation a prompt goes on in, and what may be kept warm."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,26 +18,6 @@ def order(session="current", *, fork=False):
     return SimpleNamespace(session=session, fork=fork)
 
 
-@pytest.mark.parametrize(
-    ("wanted", "current", "expected"),
-    [
-        (order(), CURRENT, (CURRENT, True, None)),
-        (order(OTHER), CURRENT, (OTHER, True, None)),
-        (order(), None, (None, False, None)),
-        (order("new"), CURRENT, (None, False, None)),
-        (order(fork=True), CURRENT, (None, False, CURRENT)),
-        (order(OTHER, fork=True), CURRENT, (None, False, OTHER)),
-    ],
-)
-def test_a_prompt_goes_on_begins_or_forks(wanted, current, expected):
-    session, resume, fork_from = starting._choose_session(wanted, current)
-    assert (resume, fork_from) == expected[1:]
-    if expected[0] is None:
-        assert session not in (CURRENT, OTHER)
-    else:
-        assert session == expected[0]
-
-
 def world(**flags):
     settings = config.load(
         {name.replace("__", "."): value for name, value in flags.items()},
@@ -46,22 +26,58 @@ def world(**flags):
     return SimpleNamespace(settings=lambda: settings)
 
 
-def session(state):
+def session(state=SessionState.IDLE, **changes):
     values = dict.fromkeys(field.name for field in fields(Session))
-    return Session(**{**values, "id": CURRENT, "project": "p_1", "state": state})
+    known = {"id": CURRENT, "project": "p_1", "state": state, "last_execution": "x_1"}
+    return Session(**{**values, **known, **changes})
+
+
+COPY = session(SessionState.FORKED, last_execution=None, forked_from=OTHER)
+"""Asked for, and begun by nobody."""
+
+
+@pytest.mark.parametrize(
+    ("wanted", "named", "expected"),
+    [
+        (order(), session(), (CURRENT, True, None)),
+        (order(OTHER), session(id=OTHER), (OTHER, True, None)),
+        (order(OTHER), None, (OTHER, True, None)),
+        (order(OTHER, fork=True), None, (None, False, OTHER)),
+        (order(), None, (None, False, None)),
+        (order("new"), None, (None, False, None)),
+        (order(fork=True), session(), (None, False, CURRENT)),
+        (order(OTHER, fork=True), session(id=OTHER), (None, False, OTHER)),
+        (order(), COPY, (CURRENT, False, OTHER)),
+        (order(CURRENT), COPY, (CURRENT, False, OTHER)),
+        (order(fork=True), COPY, (None, False, OTHER)),
+        (order(), replace(COPY, last_execution="x_1"), (CURRENT, True, None)),
+        (order(fork=True), replace(COPY, last_execution="x_1"), (None, False, CURRENT)),
+    ],
+)
+def test_a_prompt_goes_on_begins_or_forks(wanted, named, expected):
+    chosen, resume, fork_from = starting._choose_session(world(), wanted, named)
+    assert (resume, fork_from) == expected[1:]
+    if expected[0] is None:
+        assert chosen not in (CURRENT, OTHER)
+    else:
+        assert chosen == expected[0]
 
 
 @pytest.mark.parametrize("state", list(SessionState))
 @pytest.mark.parametrize("on_expiry", ["resume", "fresh"])
 def test_only_an_ended_conversation_is_begun_afresh_and_only_if_so_configured(state, on_expiry):
-    kept = starting._kept(world(session__on_expiry=on_expiry), session(state), is_copy=False)
+    configured = world(session__on_expiry=on_expiry)
     is_fresh = state is SessionState.ENDED and on_expiry == "fresh"
-    assert kept == (None if is_fresh else CURRENT)
+    chosen, resume, _ = starting._choose_session(configured, order(), session(state))
+    assert (chosen == CURRENT, resume) == (not is_fresh, not is_fresh)
+    named, *_ = starting._choose_session(configured, order(CURRENT), session(state))
+    assert named == CURRENT, "one that is named is always resumed"
 
 
 def test_a_copy_of_an_ended_conversation_is_a_copy_of_that_one():
     fresh = world(session__on_expiry="fresh")
-    assert starting._kept(fresh, session(SessionState.ENDED), is_copy=True) == CURRENT
+    ended = session(SessionState.ENDED)
+    assert starting._choose_session(fresh, order(fork=True), ended)[2] == CURRENT
 
 
 @pytest.mark.parametrize(

@@ -194,3 +194,18 @@ def test_of_a_long_error_of_the_api_the_reason_is_shown_and_not_the_ids_below_it
 def test_of_a_long_stderr_the_last_error_is_shown() -> None:
     end = outcome.judge(ended=exit_(1), stderr_tail="a trace\nError: no such flag\nbye\n")
     assert "Error: no such flag" in end.message
+
+
+@pytest.mark.parametrize(
+    ("stderr", "result", "is_taken"),
+    [
+        ("Error: Session ID 0b7dcb1f-7b2a-4d3e is already in use.\n", None, True),
+        ("Error: Port 80 is already in use.\n", None, False),
+        ("Error: Session ID 0b7dcb1f-7b2a-4d3e is already in use.\n", bad(""), False),
+    ],
+)
+def test_a_conversation_that_is_there_already_is_noticed(
+    stderr: str, result: ResultSeen | None, is_taken: bool
+) -> None:
+    end = outcome.judge(ended=exit_(1), result=result, stderr_tail=stderr)
+    assert (end.is_session_taken, end.state) == (is_taken, S.FAILED)

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from hivectl.model.errors import HiveError
+from hivectl.store import projects as project_table
 from hivectl.store import sessions
 from tests.unit.engine.test_runner import SESSION, asks
 
@@ -115,3 +116,64 @@ async def test_one_that_an_execution_left_for_another_is_idle(web, tmp_path):
 
         assert await d.farm.db.write(leave) == "idle"
         await asyncio.sleep(0)
+
+
+async def test_a_copy_is_the_current_one_and_its_request_may_be_repeated(web, tmp_path):
+    async with web() as d:
+        await d.call("project.create", path=str(tmp_path / "web"))
+        await run(d)
+        copy = await d.call("session.fork", session=SESSION, idempotency_key="k")
+        assert (copy["state"], copy["forked_from"], copy["is_current"]) == ("forked", SESSION, True)
+        assert copy["session"] != SESSION
+        assert await d.call("session.fork", session=SESSION, idempotency_key="k") == copy
+        with pytest.raises(HiveError) as caught:
+            await d.call("session.fork", session=copy["session"], idempotency_key="k")
+        assert caught.value.code == "IDEMPOTENCY_MISMATCH"
+        two = await d.call("session.fork", session=SESSION)
+        assert two["session"] not in {SESSION, copy["session"]}
+        listed = (await d.call("session.list", project="web"))["items"]
+        assert {item["session"]: item["state"] for item in listed} == {
+            SESSION: "idle", copy["session"]: "forked", two["session"]: "forked",
+        }  # fmt: skip
+
+
+async def test_a_key_that_is_too_old_makes_another_copy(web, tmp_path):
+    async with web() as d:
+        await d.call("project.create", path=str(tmp_path / "web"))
+        await run(d)
+        copy = await d.call("session.fork", session=SESSION, idempotency_key="k")
+        await d.farm.db.write(lambda tx: tx.run("UPDATE sessions SET created_us = 0"))
+        later = await d.call("session.fork", session=SESSION, idempotency_key="k")
+        assert later["session"] != copy["session"]
+
+
+async def test_a_copy_that_waits_does_not_expire(web, tmp_path):
+    async with web() as d:
+        await d.call("project.create", path=str(tmp_path / "web"))
+        await run(d)
+        copy = await d.call("session.fork", session=SESSION)
+        await expire(d)
+        assert (await d.call("session.get", session=copy["session"]))["state"] == "forked"
+        assert (await d.call("session.get", session=SESSION))["state"] == "ended"
+
+
+async def test_what_was_asked_for_before_the_copy_leaves_it_its_place(web, tmp_path):
+    async with web(asks) as d:
+        project = await d.call("project.create", path=str(tmp_path / "web"))
+        accepted = await d.call("execute", project="web", prompt="hi")
+        await d.call("execution.wait", execution=accepted["execution"], or_waiting=True)
+        copy = await d.call("session.fork", session=SESSION)
+
+        def see(tx):
+            project_table.see_session(
+                tx, project["id"], SESSION,
+                model=None, version="", execution=accepted["execution"], resumed=False,
+            )  # fmt: skip
+            return project_table.find(tx, project["id"]).session
+
+        assert await d.farm.db.write(see) == copy["session"]
+        await d.farm.db.write(
+            lambda tx: tx.run("UPDATE sessions SET created_us = 0 WHERE id = ?", copy["session"])
+        )
+        assert await d.farm.db.write(see) == SESSION, "what was asked for after it takes it"
+        await d.call("kill", execution=accepted["execution"], mode="kill")
