@@ -25,6 +25,9 @@ NAMES = (
     "journal",
     "restart",
     "fanout",
+    "broadcast",
+    "stalled",
+    "daemon_fanout",
     "queue",
 )
 QUICK_JOURNAL = ["--lines", "200000", "--append-lines", "20000"]

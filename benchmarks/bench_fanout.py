@@ -1,144 +1,79 @@
-"""A first figure of metrics 1 and 14: one run printing flat out, many viewers, one of them stalled.
+"""Metrics 1 and 2: one event to 100 and to 1000 viewers, flat out; and what it takes to connect one.
 
-    python -m benchmarks.bench_fanout [--viewers 100] [--events 3000]
+    python -m benchmarks.bench_fanout [--viewers 100,1000] [--events N]
 
-hivectl is the whole daemon: the mock under its shim, spool, log, and the real WebSocket server; each viewer follows the
-project. The reference gets the same lines from the mock by a pipe, numbers them and sends them by
-`websockets.broadcast`: no log, no replay, no authentication. The viewers are one process for both; a round counts only
-if each reading viewer got every number.
+Messages of 300 bytes by TCP on loopback, every one counted by the same C viewers. hivectl is its own journal, publisher,
+bus, hub and WebSocket server in one process with what makes the events: each one is logged before it is shown
+(benchmarks/broadcasters.py says what is not in it). `daemon_fanout` measures the whole daemon.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from benchmarks import figures, home
+from benchmarks import fanning, figures, home, native
+from benchmarks.fanning import C_LOOP, FASTAPI, HIVECTL, NATS, WEBSOCKETS, Load
 
-ROOT = Path(__file__).resolve().parents[1]
-SERVERS = Path(__file__).with_name("servers.py")
-FLAGS = ["--output-format", "stream-json", "--verbose"]
-
-
-def watch(
-    kind: str, path: Path, counts: tuple[int, int], stream: str, end: str, act: Callable[[], object]
-) -> Any:
-    """Seat the viewers, act, and return what they saw."""
-    readers, stalled = counts
-    argv = [
-        sys.executable,
-        "-m",
-        "benchmarks.audience",
-        kind,
-        str(path),
-        str(readers),
-        str(stalled),
-        stream,
-        end,
-    ]
-    audience = subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.PIPE)
-    assert audience.stdout is not None
-    try:
-        assert audience.stdout.readline() == b"ready\n"
-        act()
-        return json.loads(audience.stdout.readline())
-    finally:
-        audience.stdout.close()
-        audience.kill()
-        audience.wait()
+SLOWER = {C_LOOP: 5, WEBSOCKETS: 10, FASTAPI: 10}
+"""What needs so many times longer is told so many times fewer."""
+TARGETS = {
+    100: {NATS: ">= 1.5x", C_LOOP: ">= 6x", WEBSOCKETS: ">= 10x"},
+    1000: {NATS: ">= 1.0x"},
+}
 
 
-def note(report: figures.Report, name: str, seen: Any, pid: int, before: tuple[float, int]) -> None:
-    events = seen["events"]
-    first, last = seen["seqs"][0]
-    if (
-        any(count != last - first + 1 for count in events)
-        or len(set(map(tuple, seen["seqs"]))) != 1
-    ):
-        raise RuntimeError(f"{name}: something was lost: {seen}")
-    deliveries, took = sum(events), seen["last_s"] - seen["first_s"]
-    cpu, private = before
-    report.add(f"{name}, deliveries", deliveries / took, "1/s")
-    report.add(f"{name}, CPU", (home.cpu_ms(pid) - cpu) * 1000 / deliveries, "us/delivery")
-    report.add(f"{name}, growth", (home.private_kb(pid) - private) / 1024, "MB")
+def measure(
+    report: figures.Report, names: list[str], programs: Mapping[str, Path], load: Load
+) -> None:
+    """One round of one number of viewers."""
+    for name in names:
+        few = Load(load.viewers, max(1, load.events // SLOWER.get(name, 1)))
+        told = fanning.tell(name, programs, few)
+        told.check(name)
+        series = f"{name}, {load.viewers} viewers"
+        report.add(f"{series}, deliveries", told.rate, "1/s")
+        report.add(f"{series}, CPU", told.cpu_us, "us/delivery")
+        report.add(f"{series}, age p50", told.seen["p50_us"] / 1000, "ms")
+        report.add(f"{series}, connect p50", told.seated["connect_p50_us"] / 1000, "ms")
+        report.add(f"{series}, connect p99", told.seated["connect_p99_us"] / 1000, "ms")
+        report.add(
+            f"{series}, connected and following p50", told.seated["seated_p50_us"] / 1000, "ms"
+        )
+        report.add(
+            f"{series}, connected and following p99", told.seated["seated_p99_us"] / 1000, "ms"
+        )
+        report.add(f"{series}, memory of a viewer", told.viewer_kb, "KB")
 
 
-def ours(report: figures.Report, counts: tuple[int, int], prompt: str) -> None:
-    limit = sum(counts) + 20
-    settings = {"limits.connections": limit, "limits.unauthenticated": limit}
-    with home.temporary() as root, home.daemon(root, settings) as daemon:
-        daemon.start()
-        stream = f"project:{daemon.project()['id']}"
-        daemon.run('mock: {"events": 5}')
-        assert daemon.process is not None
-        pid = daemon.process.pid
-        before: list[tuple[float, int]] = []
-
-        def act() -> None:
-            before.append((home.cpu_ms(pid), home.private_kb(pid)))
-            daemon.execute(prompt)
-
-        end = '"execution.ended"'
-        seen = watch("hivectl", daemon.socket, counts, stream, end, act)
-        note(report, "hivectl", seen, pid, before[0])
-
-
-def reference(report: figures.Report, counts: tuple[int, int], prompt: str) -> None:
-    with home.temporary() as root:
-        path = root / "broadcast.sock"
-        source, sink = os.pipe()
-        argv = [sys.executable, str(SERVERS), "broadcast", str(path)]
-        server = subprocess.Popen(argv, stdin=source)
-        os.close(source)
-        before: list[tuple[float, int]] = []
-
-        def act() -> None:
-            before.append((home.cpu_ms(server.pid), home.private_kb(server.pid)))
-            env = {**os.environ, "HOME": str(root), "CLAUDE_CONFIG_DIR": str(root / "c")}
-            subprocess.run(
-                [sys.executable, "-m", "mock_claude", "-p", prompt, *FLAGS],
-                cwd=root,
-                env={**env, "PYTHONPATH": str(ROOT)},
-                stdin=subprocess.DEVNULL,
-                stdout=sink,
-                check=True,
-            )
-            os.close(sink)
-
-        try:
-            home.until(path.exists, what="the reference listens")
-            time.sleep(0.1)
-            seen = watch("broadcast", path, counts, "", '"the":"end"', act)
-            note(report, "websockets", seen, server.pid, before[0])
-        finally:
-            server.kill()
-            server.wait()
+def compare(report: figures.Report, names: list[str], viewers: int) -> None:
+    for name in names[1:]:
+        ours, theirs = f"{HIVECTL}, {viewers} viewers", f"{name}, {viewers} viewers"
+        target = TARGETS.get(viewers, {}).get(name, "")
+        report.compare(f"{ours}, deliveries", f"{theirs}, deliveries", target)
+        target = "<= 0.3x" if (viewers, name) == (1000, NATS) else ""
+        report.compare(f"{ours}, CPU", f"{theirs}, CPU", target)
+        if name == WEBSOCKETS:
+            report.compare(f"{ours}, memory of a viewer", f"{theirs}, memory of a viewer")
 
 
 def main(argv: Sequence[str] | None = None) -> figures.Report:
     parser = figures.parser(__doc__)
-    parser.add_argument("--viewers", type=int, default=100)
-    parser.add_argument("--events", type=int, help="lines of the run (3000; quick: 1000)")
-    options = figures.parse(parser, argv)
-    events = options.given.events or (1_000 if options.is_quick else 3_000)
-    counts = (options.given.viewers - 1, 1)
-    prompt = f'mock: {{"events": {events}, "bytes": 300}}'
-    title = f"Fan-out, first figure: {counts[0]} viewers that read, 1 stalled, {events:,} events"
-    report = figures.Report("fanout", title)
-    for _ in range(options.rounds):
-        ours(report, counts, prompt)
-        reference(report, counts, prompt)
-    report.compare("hivectl, deliveries", "websockets, deliveries", ">= 10x by metric 1")
-    report.compare("hivectl, CPU", "websockets, CPU")
-    report.note(
-        "CPU is of the whole server process: hivectl's contains reading, parsing and the log."
+    parser.add_argument("--viewers", default="100,1000")
+    parser.add_argument(
+        "--events", type=int, help="deliveries aimed at, a viewer (100: 50000; quick: a tenth)"
     )
+    options = figures.parse(parser, argv)
+    report = figures.Report("fanout", "1 and 2. Fan-out of messages of 300 bytes, flat out")
+    with home.temporary() as root:
+        programs = native.compile_into(root, "crowd", "write_loop")
+        names = fanning.offered((HIVECTL, NATS, C_LOOP, WEBSOCKETS, FASTAPI)) if programs else []
+        for viewers in map(int, options.given.viewers.split(",")):
+            events = options.given.events or 5_000_000 // viewers // (10 if options.is_quick else 1)
+            for _ in range(options.rounds):
+                measure(report, names, programs, Load(viewers, events))
+            compare(report, names, viewers)
+    report.note("Targets of connecting: p50 <= 0.5 ms, p99 <= 2 ms at 1000 viewers.")
     return figures.finish(report, options)
 
 

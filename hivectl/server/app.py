@@ -145,6 +145,10 @@ class Server:
         """Subscriptions of all of them."""
         return self._context.hub.subscriptions if self._context else 0
 
+    def shown(self, stream: str) -> int:
+        """The newest event of a stream that some connection was sent; 0 when none was."""
+        return self._context.hub.shown(stream) if self._context else 0
+
     def unbound(self) -> list[str]:
         """Methods of METHODS that nothing serves: must be empty in the daemon."""
         return sorted(METHODS.keys() - self._bindings.keys() - SOCKET_METHODS)

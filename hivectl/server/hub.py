@@ -106,6 +106,10 @@ class Hub:
         """How many there are, of all connections."""
         return self._subscriptions
 
+    def shown(self, stream: str) -> int:
+        """How far the one that got most of a stream has got; 0 when nobody follows it."""
+        return max((cursor.position for cursor in self._cursors.get(stream, ())), default=0)
+
     # --- who follows what ----------------------------------------------------------------------------
 
     def add(self, sub: Subscription, follower: Reader) -> None:

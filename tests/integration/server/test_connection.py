@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import socket
 from typing import Any
 
 import pytest
@@ -54,6 +55,18 @@ async def test_over_tcp_the_token_counts() -> None:
                     await client.authenticate(token)
                 assert caught.value.code == "UNAUTHENTICATED"
                 assert await client.closed() == 4401
+
+
+async def test_over_tcp_small_messages_do_not_wait_for_an_acknowledgement() -> None:
+    async with ServerWorld.open() as world, world.connect(tcp=True):
+        assert world.server is not None
+        assert world.server._listeners.tcp is not None
+        (listener,) = world.server._listeners.tcp.sockets
+        # asyncio sets TCP_NODELAY only on connections of a listener that names its protocol
+        assert listener.proto == socket.IPPROTO_TCP
+        (connection,) = world.server._context.connections
+        accepted = connection._transport.get_extra_info("socket")
+        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 async def test_no_subprotocol_means_the_first_version_and_an_unknown_one_is_closed() -> None:
