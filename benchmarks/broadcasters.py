@@ -14,6 +14,7 @@ with RATE -1 it waits for nobody.
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import sys
 import tempfile
@@ -181,13 +182,17 @@ async def run_fastapi(events: int, rate: int, size: int) -> None:
     serving = asyncio.get_running_loop().create_task(server.serve([listener]))
     print(listener.getsockname()[1], flush=True)
     await input_line()
-    async for seq in paced(events, rate):
-        text = message(seq, size)
-        for connection in active:
-            await connection.send_text(text)
+
+    async def publish() -> None:
+        async for seq in paced(events, rate):
+            text = message(seq, size)
+            for connection in active:
+                await connection.send_text(text)
+
+    # Kept, so that they live; they may wait for a viewer for ever, and end with the process.
+    tasks = [serving, asyncio.get_running_loop().create_task(publish())]
     await input_end()
-    server.should_exit = True
-    await serving
+    os._exit(len(tasks) - 2)
 
 
 def publish_to_nats(events: int, rate: int, size: int, port: int) -> None:

@@ -7,12 +7,11 @@ Invariants: nothing is shown beyond the last `notify`; per stream frames come in
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any, Literal
 
+from hivectl.engine.ring import Frame, Ring
 from hivectl.journal import reader
 from hivectl.journal.writer import Journal, StreamLog
 from hivectl.kit.clock import MICROSECOND, Clock, parse_duration_s, parse_time_us
@@ -28,20 +27,10 @@ VIEWS: dict[str, frozenset[str] | None] = {
 """Views select home streams and types of events; None = all types."""
 
 RING_FRAMES = 16_384
-RING_BYTES = 8 * 1024 * 1024
+RING_BYTES = 4 * 1024 * 1024
 ALL_RINGS_BYTES = 16 * 1024 * 1024
 _FILTER_PAGE = 1000
 _FILTER_PAGES = 50
-
-
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """One event, encoded as the WebSocket frame every receiver gets."""
-
-    seq: int
-    type: str
-    execution: str | None
-    wire: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,32 +65,6 @@ class Start:
 Since = dict[str, Any] | str
 
 
-class _Ring:
-    """Newest frames of one followed stream, dense, ending at `last`."""
-
-    __slots__ = ("frames", "last", "size_bytes")
-
-    def __init__(self, last: int) -> None:
-        self.frames: deque[Frame] = deque()
-        self.last = last
-        self.size_bytes = 0
-
-    @property
-    def after(self) -> int:
-        """The position before its first frame."""
-        return self.frames[0].seq - 1 if self.frames else self.last
-
-    def push(self, frame: Frame) -> None:
-        self.frames.append(frame)
-        self.last = frame.seq
-        self.size_bytes += len(frame.wire)
-
-    def drop_oldest(self) -> int:
-        size = len(self.frames.popleft().wire)
-        self.size_bytes -= size
-        return size
-
-
 class Bus:
     """One for the daemon. Not thread-safe but for `read_log`."""
 
@@ -110,16 +73,18 @@ class Bus:
         self._clock = clock
         self._seen: dict[str, int] = {}
         self._logs: dict[str, StreamLog] = {}
-        self._rings: dict[str, _Ring] = {}
+        self._rings: dict[str, Ring] = {}
         self._ring_bytes = 0
+        self._fresh: dict[str, int] = {}
+        """Bytes of each followed stream that its ring does not hold yet."""
         self._follows: dict[str, int] = {}
         self._on_append: list[Callable[[str], None]] = []
         self._on_ephemeral: list[Callable[[Ephemeral], None]] = []
 
     # --- what the engine calls ---------------------------------------------------------------------
 
-    def notify(self, stream: str) -> None:
-        """Everything appended to `stream` so far is durable: show it."""
+    def notify(self, stream: str, size: int = 0) -> None:
+        """Everything appended to `stream` so far is durable: show it. `size`: bytes that came with it."""
         log = self._logs.get(stream)
         if log is None:
             log = self._logs[stream] = self._journal.open(stream)
@@ -127,6 +92,8 @@ class Bus:
         if self._seen.get(stream) == last:
             return
         self._seen[stream] = last
+        if stream in self._rings:
+            self._fresh[stream] = self._fresh.get(stream, 0) + size
         for tell in self._on_append:
             tell(stream)
 
@@ -177,9 +144,7 @@ class Bus:
         """The stream was removed from the journal."""
         for kept in (self._logs, self._seen):
             kept.pop(stream, None)
-        ring = self._rings.pop(stream, None)
-        if ring is not None:
-            self._ring_bytes -= ring.size_bytes
+        self._drop_ring(stream)
 
     def ensure(self, stream: str) -> Head:
         """The ends of a stream that is known to belong to something; made when it is still empty."""
@@ -198,7 +163,7 @@ class Bus:
         self._follows[stream] = self._follows.get(stream, 0) + 1
         if stream not in self._rings:
             self._log(stream)
-            self._rings[stream] = _Ring(self._seen[stream])
+            self._rings[stream] = Ring(self._seen[stream])
 
     def unfollow(self, stream: str) -> None:
         """The other end of `follow`."""
@@ -207,6 +172,10 @@ class Bus:
             self._follows[stream] = left
             return
         self._follows.pop(stream, None)
+        self._drop_ring(stream)
+
+    def _drop_ring(self, stream: str) -> None:
+        self._fresh.pop(stream, None)
         ring = self._rings.pop(stream, None)
         if ring is not None:
             self._ring_bytes -= ring.size_bytes
@@ -222,21 +191,19 @@ class Bus:
             return None
         if ring.last < self._seen[stream]:
             self._extend(stream, ring)
-        if after_seq < ring.after:
-            return None
-        start = after_seq - ring.after
-        found: list[Frame] = []
-        for frame in islice(ring.frames, start, start + max_frames):
-            max_bytes -= len(frame.wire)
-            if max_bytes < 0 and found:
-                break
-            found.append(frame)
-        return found
+        return ring.page(after_seq, max_frames, max_bytes)
+
+    def last_seq(self, stream: str) -> int:
+        """The newest event that may be shown of a stream that is followed."""
+        return self._seen[stream]
 
     def backlog(self, stream: str) -> float:
         """How much of the memory for newest frames is new since they were last asked for; 1 = all."""
         ring = self._rings.get(stream)
-        return 0.0 if ring is None else (self._seen.get(stream, 0) - ring.last) / RING_FRAMES
+        if ring is None:
+            return 0.0
+        count = self._seen.get(stream, 0) - ring.last
+        return max(count / RING_FRAMES, self._fresh.get(stream, 0) / RING_BYTES)
 
     def frames(self, stream: str, after_seq: int, max_frames: int, max_bytes: int) -> list[Frame]:
         """Frames after `after_seq`, from memory or else from the log; empty only at the head.
@@ -333,41 +300,36 @@ class Bus:
             self._seen.setdefault(stream, log.last_seq)
         return log
 
-    def _extend(self, stream: str, ring: _Ring) -> None:
+    def _extend(self, stream: str, ring: Ring) -> None:
         seen = self._seen[stream]
+        self._fresh.pop(stream, None)
         while ring.last < seen:
             new = self.read_log(stream, ring.last, RING_FRAMES, RING_BYTES)
+            self._ring_bytes -= ring.size_bytes
             if not new:
                 # A hole (damage set aside): what lies before it is read from the log.
-                self._restart(ring, seen)
-                return
-            if new[0].seq != ring.last + 1 or new[-1].seq - new[0].seq != len(new) - 1:
-                self._restart(ring, new[-1].seq)
-                continue
-            for frame in new:
-                ring.push(frame)
-                self._ring_bytes += len(frame.wire)
-            self._trim(ring)
-
-    def _restart(self, ring: _Ring, last: int) -> None:
-        self._ring_bytes -= ring.size_bytes
-        ring.frames.clear()
-        ring.size_bytes = 0
-        ring.last = last
-
-    def _trim(self, ring: _Ring) -> None:
-        while len(ring.frames) > RING_FRAMES or ring.size_bytes > RING_BYTES:
-            self._ring_bytes -= ring.drop_oldest()
-        while self._ring_bytes > ALL_RINGS_BYTES:
+                ring.restart(seen)
+            elif new[-1].seq - new[0].seq != len(new) - 1:
+                ring.restart(new[-1].seq)
+            else:
+                ring.extend(new)
+            self._ring_bytes += ring.size_bytes
+            self._trim(ring, RING_BYTES)
+        while (surplus := self._ring_bytes - ALL_RINGS_BYTES) > 0:
             largest = max(self._rings.values(), key=_size_of_ring)
-            self._ring_bytes -= largest.drop_oldest()
+            self._trim(largest, max(0, largest.size_bytes - surplus))
+
+    def _trim(self, ring: Ring, max_bytes: int) -> None:
+        before = ring.size_bytes
+        ring.trim(RING_FRAMES, max_bytes)
+        self._ring_bytes -= before - ring.size_bytes
 
     def _encode(self, stream: str, epoch: str, record: Any) -> Frame:
         payload = wire.encode_event(stream, epoch, record)
         return Frame(record.seq, record.type, record.execution, wire.text_frame(payload))
 
 
-def _size_of_ring(ring: _Ring) -> int:
+def _size_of_ring(ring: Ring) -> int:
     return ring.size_bytes
 
 

@@ -189,9 +189,10 @@ class Publisher:
         except (OSError, JournalFormatError) as exc:
             _log.error("log cannot be written", extra={"stream": stream, "error": str(exc)})
             return False
+        size = sum([len(draft.data) for draft in drafts])
         self.events += len(drafts)
-        self.bytes += sum(len(draft.data) for draft in drafts)
-        self._bus.notify(stream)
+        self.bytes += size
+        self._bus.notify(stream, size)
         return True
 
     async def _retry(self, stream: str) -> None:

@@ -40,11 +40,13 @@ from hivectl.protocol.methods import METHODS
 from hivectl.server import builtin, listen
 from hivectl.server.callers import Callers
 from hivectl.server.context import Context
+from hivectl.server.deadlines import Deadlines
 from hivectl.server.dispatch import Audit, Bindings, Dispatcher
 from hivectl.server.following import Presences, ResolveStream
 from hivectl.server.http import HttpProtocol, ServerState
 from hivectl.server.hub import Hub
 from hivectl.server.limits import RECONNECT_AFTER_MS, read_limits
+from hivectl.server.measures import Measures
 from hivectl.server.peers import ExecutionOfPid
 from hivectl.server.problem import CONTENT_TYPE, StandardHeaders, problem_body
 from hivectl.server.rpc import Rpc
@@ -163,16 +165,21 @@ class Server:
         """Listen. Raises HiveError CONFIG_INVALID or UNAVAILABLE; nothing is left open then."""
         loop = asyncio.get_running_loop()
         stats = self._bindings.get("stats")
-        hub = Hub(
-            self._bus,
-            self._clock,
-            self._limits,
-            stats=(lambda: stats(SYSTEM, None)) if stats else None,
-            run=self._start_task,
-        )
+        deadlines = Deadlines(self._clock)
+        measures = None
+        if stats is not None:
+            measures = Measures(
+                self._bus,
+                self._clock,
+                deadlines,
+                stats=lambda: stats(SYSTEM, None),
+                run=self._start_task,
+            )
+        hub = Hub(self._bus, self._clock, self._limits, measures)
         self._context = Context(
             limits=self._limits,
             hub=hub,
+            deadlines=deadlines,
             dispatcher=self._dispatcher,
             callers=self._callers,
             presences=Presences(self._bus),
@@ -309,6 +316,7 @@ class Server:
             connection.abort()
         await self._nursery.close(within_s=_GOODBYE_S)
         context.hub.close()
+        context.deadlines.close()
 
     async def _close_listeners(self) -> None:
         listeners, self._listeners = self._listeners, _Listeners()

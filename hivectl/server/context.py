@@ -8,6 +8,7 @@ from typing import Protocol
 from hivectl.kit.aio import Nursery
 from hivectl.kit.clock import Clock
 from hivectl.server.callers import Callers
+from hivectl.server.deadlines import Deadlines
 from hivectl.server.dispatch import Dispatcher
 from hivectl.server.following import Presences, ResolveStream
 from hivectl.server.hub import Hub
@@ -31,6 +32,7 @@ class Context:
 
     limits: Limits
     hub: Hub
+    deadlines: Deadlines
     dispatcher: Dispatcher
     callers: Callers
     presences: Presences

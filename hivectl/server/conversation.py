@@ -6,7 +6,7 @@ Knows the protocol but no transport; the line it speaks on is given to it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -18,7 +18,7 @@ from hivectl.protocol.closing import Close
 from hivectl.protocol.decode import decode_object
 from hivectl.protocol.methods import METHODS, PROTOCOL_VERSION
 from hivectl.server.context import Context
-from hivectl.server.dispatch import Binding, parse_params, report_bug
+from hivectl.server.dispatch import Bindings, parse_params, report_bug
 from hivectl.server.following import Reply
 from hivectl.server.limits import Bucket
 from hivectl.server.peers import Peer
@@ -39,6 +39,10 @@ class Line(Protocol):
         """The peer has said who it is."""
         ...
 
+    def bindings(self) -> Bindings:
+        """The methods of this very connection."""
+        ...
+
     async def ready(self) -> None:
         """Wait until the peer has taken what it was sent, so that no more answers are made than it reads."""
         ...
@@ -47,6 +51,11 @@ class Line(Protocol):
 class Conversation:
     """One connection's requests."""
 
+    __slots__ = (
+        "_bucket", "_caller", "_clock", "_context", "_in_flight", "_limits", "_line", "_peer",
+        "has_credential", "id",
+    )  # fmt: skip
+
     def __init__(
         self,
         identity: str,
@@ -54,16 +63,14 @@ class Conversation:
         context: Context,
         peer: Peer,
         line: Line,
-        bindings: Mapping[str, Binding],
     ) -> None:
-        """`bindings`: the methods of this very connection."""
+        """Nothing is known of the peer yet but where it is."""
         self.id = identity
         self._context = context
         self._limits = context.limits
         self._clock = context.clock
         self._peer = peer
         self._line = line
-        self._bindings = bindings
         self.has_credential = peer.is_local_socket
         """The peer's uid, the header or `auth` counts."""
         self._caller: Caller | None = None
@@ -221,7 +228,7 @@ class Conversation:
             await self._line.ready()
             caller = await self._context.callers.look_closer(caller, self._peer, method)
             result = await self._context.dispatcher.dispatch(
-                caller, method, request.params, self._bindings
+                caller, method, request.params, self._line.bindings()
             )
             if method.scope is Scope.WORK:
                 self._work()

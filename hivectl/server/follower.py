@@ -11,7 +11,8 @@ import logging
 import math
 from typing import Any, Protocol
 
-from hivectl.engine.bus import Ephemeral, Frame
+from hivectl.engine.bus import Ephemeral
+from hivectl.engine.ring import Frame
 from hivectl.model.errors import HiveError
 from hivectl.server.hub import Hub, join_frames
 from hivectl.server.limits import BOOKMARK_S
@@ -19,7 +20,6 @@ from hivectl.server.subscription import Cursor, Subscription
 
 _log = logging.getLogger(__name__)
 
-_CHUNKS_A_FLUSH = 4
 _MOST_EPHEMERAL = 256
 
 
@@ -42,6 +42,10 @@ class Outlet(Protocol):
         """Write a control message."""
         ...
 
+    def wake(self, due: float) -> None:
+        """Call the follower's `tick` at `due` at the latest."""
+        ...
+
     def start_task(self, work: Any, name: str) -> None:
         """Run something for as long as the connection lives."""
         ...
@@ -52,14 +56,18 @@ class Outlet(Protocol):
 
 
 class Follower:
-    """Made by a connection at its first subscription."""
+    """One for each connection."""
+
+    __slots__ = (
+        "_ephemeral", "_has_task", "_hub", "_outlet", "_replaying", "is_closed", "news", "subs",
+    )  # fmt: skip
 
     def __init__(self, hub: Hub, outlet: Outlet) -> None:
         self._hub = hub
         self._outlet = outlet
         self.subs: dict[str, Subscription] = {}
-        self._by_stream: dict[str, list[Cursor]] = {}
-        self._marked: dict[Cursor, None] = {}
+        self.news: dict[Cursor, None] = {}
+        """Cursors whose streams may have more than they have shown."""
         self._ephemeral: list[Ephemeral] = []
         self._replaying: dict[Cursor, None] = {}
         self._has_task = False
@@ -85,8 +93,8 @@ class Follower:
                 if stream not in sub.cursors:
                     self._make_cursor(sub, stream)
         for cursor in sub.cursors.values():
-            self._by_stream.setdefault(cursor.stream, []).append(cursor)
-            sub.waiting.add(cursor)
+            cursor.is_behind = True
+            sub.behind += 1
             last = self._hub.bus.head(cursor.stream).last_seq
             cursor.is_replaying = cursor.position < last
         self._hub.add(sub, self)
@@ -94,12 +102,12 @@ class Follower:
             if cursor.is_replaying:
                 self._replaying[cursor] = None
             else:
-                self._marked[cursor] = None
+                self.news[cursor] = None
                 self._settle(cursor)
         if not sub.cursors:
             self._say_caught_up(sub)
         if sub.is_filtered:
-            self._hub.nudge(sub.quiet_since + BOOKMARK_S)
+            self._outlet.wake(sub.quiet_since + BOOKMARK_S)
         self._run_replay()
         self._hub.want_flush(self)
 
@@ -114,14 +122,10 @@ class Follower:
         return True
 
     def _drop(self, cursor: Cursor) -> None:
-        self._marked.pop(cursor, None)
+        self.news.pop(cursor, None)
         self._replaying.pop(cursor, None)
-        cursor.sub.waiting.discard(cursor)
-        left = self._by_stream.get(cursor.stream, [])
-        if cursor in left:
-            left.remove(cursor)
-        if not left:
-            self._by_stream.pop(cursor.stream, None)
+        cursor.sub.behind -= cursor.is_behind
+        cursor.is_behind = False
 
     def close(self) -> None:
         """The connection is gone."""
@@ -133,7 +137,6 @@ class Follower:
     def add_new_stream(self, sub: Subscription, stream: str) -> Cursor:
         """A home stream appeared that a view of `sub` shows: all of it is news."""
         cursor = self._make_cursor(sub, stream)
-        self._by_stream.setdefault(stream, []).append(cursor)
         if cursor.is_replaying:
             self._replaying[cursor] = None
             self._run_replay()
@@ -152,11 +155,11 @@ class Follower:
         sub.cursors[stream] = cursor
         return cursor
 
-    # --- live --------------------------------------------------------------------------------------------
+    def _cursors_of(self, stream: str) -> list[Cursor]:
+        found = [sub.cursors.get(stream) for sub in self.subs.values()]
+        return [cursor for cursor in found if cursor is not None]
 
-    def mark(self, cursor: Cursor) -> None:
-        """Its stream has news."""
-        self._marked[cursor] = None
+    # --- live --------------------------------------------------------------------------------------------
 
     def offer(self, event: Ephemeral) -> None:
         """An event without number; dropped when the connection does not keep up."""
@@ -164,112 +167,109 @@ class Follower:
         if is_room and self._outlet.can_write() and not self.is_closed:
             self._ephemeral.append(event)
 
-    def pump(self) -> None:
-        """Write what is new, as far as the connection takes it."""
-        if self.is_closed:
+    def pump(self, now: float) -> None:
+        """Write what is new in one go, unless the connection has not taken what it was given before."""
+        if not self._outlet.can_write():
             return
+        parts: list[bytes] = []
+        caught_up: list[Cursor] = []
         if self._ephemeral:
-            self._pump_ephemeral()
-        for _ in range(_CHUNKS_A_FLUSH):
-            if not self._outlet.can_write() or not self._marked:
-                return
-            for cursor in list(self._marked):
-                if not self._outlet.can_write():
-                    return
-                self._pump_chunk(cursor)
-        if self._marked:
+            self._take_ephemeral(parts)
+        room = self._hub.limits.chunk_bytes
+        while self.news and room > 0:
+            cursor = next(iter(self.news))
+            data = self._take(cursor)
+            if data:
+                parts.append(data)
+                room -= len(data)
+                cursor.sub.quiet_since = now
+            if cursor.is_behind:
+                caught_up.append(cursor)
+        if parts:
+            self._outlet.write(parts[0] if len(parts) == 1 else b"".join(parts))
+        for cursor in caught_up:
+            self._settle(cursor)
+        if self.news:
             self._hub.want_flush(self)
 
     def resume(self) -> None:
         """Everything written has left: go on."""
-        if self._marked or self._ephemeral:
+        if self.news or self._ephemeral:
             self._hub.want_flush(self)
 
-    def _pump_chunk(self, cursor: Cursor) -> None:
-        if len(self._by_stream[cursor.stream]) > 1:
-            self._pump_together(cursor.stream)
-            return
+    def _take(self, cursor: Cursor) -> bytes:
+        """What is new for a cursor with news; it is moved on."""
+        del self.news[cursor]
+        if len(self.subs) > 1 and len(self._cursors_of(cursor.stream)) > 1:
+            return self._take_together(cursor.stream)
         chunk = self._hub.chunk(cursor)
         if chunk is None:
             self._fall_behind(cursor)
-            return
-        position, count, data = chunk
-        if position == cursor.position:
-            self._marked.pop(cursor, None)
-            return
-        cursor.position = position
-        if count:
-            self._outlet.write(data)
-            cursor.sub.quiet_since = self._hub.clock.monotonic()
-        self._settle(cursor)
+            return b""
+        cursor.position, data, has_more = chunk
+        if has_more:
+            self.news[cursor] = None
+        return data
 
-    def _pump_together(self, stream: str, upto: int | None = None) -> None:
+    def _take_together(self, stream: str, upto: int | None = None) -> bytes:
         """Several subscriptions show this stream: one pass for all that are live keeps it in order."""
-        cursors = self._by_stream.get(stream, [])
+        cursors = self._cursors_of(stream)
         live = [cursor for cursor in cursors if not cursor.is_replaying]
-        if not live:
-            return
-        limits = self._hub.limits
-        low = min(cursor.position for cursor in live)
-        frames = self._hub.bus.newest(stream, low, limits.held_events, limits.chunk_bytes)
+        bus, limits = self._hub.bus, self._hub.limits
+        low = min([cursor.position for cursor in live])
+        frames = bus.newest(stream, low, limits.held_events, limits.chunk_bytes)
         if frames is None:
             for cursor in live:
                 if cursor.position == low:
                     self._fall_behind(cursor)
-            return
+                else:
+                    self.news[cursor] = None
+            return b""
         if upto is not None:
             frames = [frame for frame in frames if frame.seq <= upto]
-        elif not frames:
-            for cursor in live:
-                self._marked.pop(cursor, None)
-        if frames:
-            self._show(frames, live, cursors)
+        data = self._move(frames, live, cursors)
+        for cursor in live:
+            if cursor.position < bus.last_seq(stream):
+                self.news[cursor] = None
+            else:
+                self.news.pop(cursor, None)
+        return data
 
-    def _show(self, frames: list[Frame], moving: list[Cursor], all_cursors: list[Cursor]) -> None:
-        """Move `moving` on over `frames`: what one of them wants is written, unless it was shown before."""
+    @staticmethod
+    def _move(frames: list[Frame], moving: list[Cursor], all_cursors: list[Cursor]) -> bytes:
+        """Move `moving` on over `frames`: what one of them wants, unless it was shown before."""
+        if not frames:
+            return b""
         wanted = [
             frame
             for frame in frames
             if any(c.position < frame.seq and c.selector.wants(frame.type) for c in moving)
             and not any(c.covers(frame.seq, frame.type) for c in all_cursors)
         ]
-        if wanted:
-            self._outlet.write(join_frames(wanted))
-        now = self._hub.clock.monotonic()
         last = frames[-1].seq
         for cursor in moving:
             cursor.position = max(cursor.position, last)
-            if wanted:
-                cursor.sub.quiet_since = now
-            self._settle(cursor)
+        return join_frames(wanted)
 
-    def _pump_ephemeral(self) -> None:
+    def _take_ephemeral(self, parts: list[bytes]) -> None:
         waiting, self._ephemeral = self._ephemeral, []
-        shown: list[bytes] = []
         for event in waiting:
-            if not self._outlet.can_write():
-                return
-            cursors = self._by_stream.get(event.stream, ())
+            cursors = self._cursors_of(event.stream)
             if not cursors or any(cursor.is_replaying for cursor in cursors):
                 continue
             if any(cursor.position < event.after_seq for cursor in cursors):
                 # What was numbered before it must be seen before it.
-                self._flush_shown(shown)
-                self._pump_together(event.stream, event.after_seq)
-            shown.append(event.wire)
-        self._flush_shown(shown)
-
-    def _flush_shown(self, shown: list[bytes]) -> None:
-        if shown:
-            self._outlet.write(b"".join(shown))
-            shown.clear()
+                parts.append(self._take_together(event.stream, event.after_seq))
+            if all(cursor.position >= event.after_seq for cursor in cursors):
+                parts.append(event.wire)
 
     def _settle(self, cursor: Cursor) -> None:
         """Say so when its subscription has caught up."""
         sub = cursor.sub
-        if cursor in sub.waiting and cursor.position >= cursor.target:
-            sub.waiting.discard(cursor)
-            if not sub.waiting:
+        if cursor.is_behind and cursor.position >= cursor.target:
+            cursor.is_behind = False
+            sub.behind -= 1
+            if not sub.behind:
                 self._say_caught_up(sub)
 
     def _say_caught_up(self, sub: Subscription) -> None:
@@ -278,9 +278,7 @@ class Follower:
     # --- from the log --------------------------------------------------------------------------------------
 
     def _fall_behind(self, cursor: Cursor) -> None:
-        self._marked.pop(cursor, None)
-        if cursor.is_replaying:
-            return
+        self.news.pop(cursor, None)
         cursor.is_replaying = True
         head = self._hub.bus.head(cursor.stream)
         self._outlet.notify(
@@ -321,7 +319,7 @@ class Follower:
             # Memory reaches back to it: from here on it is live, without a gap.
             self._replaying.pop(cursor, None)
             cursor.is_replaying = False
-            self._marked[cursor] = None
+            self.news[cursor] = None
             self._settle(cursor)
             self._hub.want_flush(self)
             return
@@ -331,7 +329,11 @@ class Follower:
         if cursor not in self._replaying or self.is_closed:
             return
         if frames:
-            self._show(frames, [cursor], self._by_stream[cursor.stream])
+            data = self._move(frames, [cursor], self._cursors_of(cursor.stream))
+            if data:
+                self._outlet.write(data)
+                cursor.sub.quiet_since = self._hub.clock.monotonic()
+            self._settle(cursor)
         elif self._mend_position(cursor):
             last = bus.head(cursor.stream).last_seq
             if cursor.position < last:
@@ -368,7 +370,7 @@ class Follower:
         """Send the bookmarks that are due; when the next one is."""
         due = math.inf
         for sub in self.subs.values():
-            if not sub.is_filtered or sub.waiting:
+            if not sub.is_filtered or sub.behind:
                 continue
             if now >= sub.quiet_since + BOOKMARK_S:
                 self._outlet.notify("bookmark", {"sub": sub.id, "positions": sub.positions()})

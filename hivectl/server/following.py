@@ -75,6 +75,10 @@ class Presences:
 class Following:
     """One connection's bindings."""
 
+    __slots__ = (
+        "_connection", "_count", "_follower", "_hub", "_presences", "_resolve_stream", "_starting",
+    )  # fmt: skip
+
     def __init__(
         self,
         connection: str,
@@ -91,7 +95,11 @@ class Following:
         self._resolve_stream = resolve_stream
         self._count = 0
         self._starting = 0
-        self.bindings: dict[str, Binding] = {
+
+    @property
+    def bindings(self) -> dict[str, Binding]:
+        """Its methods by name."""
+        return {
             "subscribe": self.subscribe,
             "tail": self.tail,
             "unsubscribe": self.unsubscribe,
@@ -189,8 +197,8 @@ class Following:
             self._count += not sub_id
             sub = Subscription(
                 sub_id or f"s{self._count}",
-                homes=frozenset(homes),
-                views=frozenset(views),
+                homes=tuple(homes),
+                views=tuple(views),
                 globs=types,
                 partials=partials,
                 selectors=self._hub.selectors,

@@ -1,51 +1,54 @@
 """Fan-out: when a stream has news, everyone who follows it is written to, soon and in one go each.
 
-Flushes are paced by their own cost (at most DUTY of the loop's time), so a lone viewer waits for nothing
-and a thousand of them get coalesced writes. Nobody has a queue: a follower is cursors into frames that
-all share. One timer serves all connections; there is none while nobody is connected.
+    append -> dirty streams -> ready followers -> flush: one write for each -> rest -> flush ...
+
+Nobody has a queue: a follower is cursors into frames that all share, and those at the same place are given the
+very same bytes. Whoever is behind what memory holds reads the log at its own pace (hivectl.server.follower).
+The pace tunes itself: after each flush the hub rests so long that writing takes DUTY of the loop's time, so a
+lone viewer waits for nothing and a thousand of them get fewer, larger writes. It hurries when so much came
+that memory would soon be too small, and a flush that takes long lets others have the loop in between.
 """
 
 from __future__ import annotations
 
 import asyncio
-import math
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Protocol
+from typing import NamedTuple, Protocol
 
-from hivectl.engine.bus import Bus, Ephemeral, Frame
+from hivectl.engine.bus import Bus, Ephemeral
+from hivectl.engine.ring import Frame
 from hivectl.kit.clock import Clock
-from hivectl.server.limits import STATS_S, Limits
+from hivectl.server.limits import Limits
+from hivectl.server.measures import Measures
 from hivectl.server.subscription import Cursor, Selector, Selectors, Subscription
 
 DUTY = 0.4
-_HURRY = 0.25
+HURRY = 0.125
+"""This part of the memory for newest frames may be new before resting is over."""
+LONGEST_REST_S = 0.05
+SHORTEST_REST_S = 0.0005
+"""epoll rounds timers up to whole milliseconds: less is no rest at all."""
+SLICE_S = 0.01
+"""A flush goes on later when it has taken this long."""
 _READS_KEPT = 8
-_LONGEST_REST_S = 0.05
-_SHORTEST_TIMER_S = 0.0005
-_TICK_S = 0.02
-"""Deadlines closer together than this are served together."""
-
-Chunk = tuple[int, int, bytes]
-"""New position, number of events, joined frames."""
 
 
-class Ticking(Protocol):
-    """A connection, as the shared timer sees it."""
+class Chunk(NamedTuple):
+    """What follows a position: filtered, joined, and shared by all who are there."""
 
-    def tick(self, now: float) -> float:
-        """Do what is due; return when something is due next (math.inf = nothing)."""
-        ...
+    position: int
+    """Where it leads to."""
+    data: bytes
+    has_more: bool
 
 
 class Reader(Protocol):
     """A connection's reading of streams (hivectl.server.follower), as the hub sees it."""
 
-    def mark(self, cursor: Cursor) -> None:
-        """The cursor's stream has news."""
-        ...
+    news: dict[Cursor, None]
+    """Cursors whose streams may have more than they have shown."""
 
-    def pump(self) -> None:
+    def pump(self, now: float) -> None:
         """Write what is new."""
         ...
 
@@ -62,72 +65,52 @@ class Hub:
     """One for the daemon; lives on the event loop."""
 
     def __init__(
-        self,
-        bus: Bus,
-        clock: Clock,
-        limits: Limits,
-        *,
-        stats: Callable[[], Awaitable[dict[str, Any]]] | None = None,
-        run: Callable[[Coroutine[Any, Any, None], str], None] | None = None,
+        self, bus: Bus, clock: Clock, limits: Limits, measures: Measures | None = None
     ) -> None:
-        """`stats` and `run` (starts a task) are for the measures shown to who follows `system`."""
+        """`measures` are told whether somebody wants them."""
         self.bus = bus
         self.clock = clock
         self.limits = limits
         self.selectors = Selectors()
-        self._stats = stats
-        self._run = run
-        self._stats_due = math.inf
+        self.subscriptions = 0
+        """How many there are, of all connections."""
+        self._measures = measures
         self._loop = asyncio.get_running_loop()
         self._cursors: dict[str, dict[Cursor, Reader]] = {}
         self._views: dict[Subscription, Reader] = {}
-        self._subscriptions = 0
+        self._viewed: set[str] = set()
+        """Streams that every view has a cursor of."""
         self._dirty: dict[str, None] = {}
         self._ready: dict[Reader, None] = {}
         self._chunks: dict[tuple[str, int, Selector], Chunk | None] = {}
         self._is_scheduled = False
+        """A flush is to come, or was and its cost is not known yet."""
         self._rest_until = 0.0
         self._rest_timer: asyncio.TimerHandle | None = None
         self._reads: OrderedDict[tuple[str, int], asyncio.Future[list[Frame]]] = OrderedDict()
-        self._connections: dict[Ticking, None] = {}
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = math.inf
-        self._unlisten = bus.listen(self._on_append, self._on_ephemeral)
-
-    def close(self) -> None:
+        self.close = bus.listen(self._on_append, self._on_ephemeral)
         """Hear of nothing any more."""
-        self._unlisten()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    @property
-    def subscriptions(self) -> int:
-        """How many there are, of all connections."""
-        return self._subscriptions
-
-    def shown(self, stream: str) -> int:
-        """How far the one that got most of a stream has got; 0 when nobody follows it."""
-        return max((cursor.position for cursor in self._cursors.get(stream, ())), default=0)
 
     # --- who follows what ----------------------------------------------------------------------------
 
     def add(self, sub: Subscription, follower: Reader) -> None:
         """Start following, from where its cursors stand."""
-        self._subscriptions += 1
+        self.subscriptions += 1
         for cursor in sub.cursors.values():
             self._attach(cursor, follower)
         if sub.views:
             self._views[sub] = follower
-        self._want_stats()
+        self._want_measures()
 
     def remove(self, sub: Subscription) -> None:
         """Stop following."""
-        self._subscriptions -= 1
+        self.subscriptions -= 1
         self._views.pop(sub, None)
         for cursor in sub.cursors.values():
             self.detach(cursor)
-        self._want_stats()
+        self._want_measures()
+        if not self.subscriptions:
+            self._reads.clear()
 
     def _attach(self, cursor: Cursor, follower: Reader) -> None:
         self.bus.follow(cursor.stream)
@@ -139,21 +122,37 @@ class Hub:
         if followers is None or followers.pop(cursor, None) is None:
             return
         self.bus.unfollow(cursor.stream)
+        self._viewed.discard(cursor.stream)
         if not followers:
             del self._cursors[cursor.stream]
 
+    def _want_measures(self) -> None:
+        if self._measures is not None:
+            followers = self._cursors.get("system", {})
+            is_wanted = any(cursor.sub.wants_measures for cursor in followers)
+            self._measures.want(is_wanted=is_wanted)
+
+    def shown(self, stream: str) -> int:
+        """How far the one that got most of a stream has got; 0 when nobody follows it."""
+        return max((cursor.position for cursor in self._cursors.get(stream, ())), default=0)
+
+    # --- what happened -------------------------------------------------------------------------------
+
     def _on_append(self, stream: str) -> None:
-        for sub, follower in self._views.items():
-            if stream not in sub.cursors:
-                self._attach(follower.add_new_stream(sub, stream), follower)
-        if stream in self._cursors:
-            self._dirty[stream] = None
-            self._schedule()
-            if self._rest_timer is not None and self.bus.backlog(stream) > _HURRY:
-                # Resting on would let everybody fall back to the log.
-                self._rest_timer.cancel()
-                self._rest_timer = None
-                self._loop.call_soon(self._flush)
+        if self._views and stream not in self._viewed:
+            self._viewed.add(stream)
+            for sub, follower in self._views.items():
+                if stream not in sub.cursors:
+                    self._attach(follower.add_new_stream(sub, stream), follower)
+        if stream not in self._cursors:
+            return
+        self._dirty[stream] = None
+        self._schedule()
+        if self._rest_timer is not None and self.bus.backlog(stream) > HURRY:
+            # Resting on would let everybody fall back to the log.
+            self._rest_timer.cancel()
+            self._rest_timer = None
+            self._loop.call_soon(self._flush)
 
     def _on_ephemeral(self, event: Ephemeral) -> None:
         for cursor, follower in self._cursors.get(event.stream, {}).items():
@@ -161,49 +160,55 @@ class Hub:
                 follower.offer(event)
                 self.want_flush(follower)
 
-    # --- flushing ------------------------------------------------------------------------------------
-
     def want_flush(self, follower: Reader) -> None:
         """Write to this follower at the next flush."""
         self._ready[follower] = None
         self._schedule()
+
+    # --- flushing ------------------------------------------------------------------------------------
 
     def _schedule(self) -> None:
         if self._is_scheduled:
             return
         self._is_scheduled = True
         rest = self._rest_until - self.clock.monotonic()
-        if rest < _SHORTEST_TIMER_S:
-            # epoll rounds timers up to whole milliseconds.
+        if rest < SHORTEST_REST_S:
             self._loop.call_soon(self._flush)
         else:
             self._rest_timer = self._loop.call_later(rest, self._flush)
 
     def _flush(self) -> None:
-        began = self.clock.monotonic()
-        self._is_scheduled = False
+        now = self.clock.monotonic()
         self._rest_timer = None
-        dirty, self._dirty = self._dirty, {}
+        self._spread_news()
         ready, self._ready = self._ready, {}
+        followers = iter(ready)
+        for follower in followers:
+            follower.pump(now)
+            if self.clock.monotonic() > now + SLICE_S:
+                self._ready = dict.fromkeys(followers) | self._ready
+        self._chunks.clear()
+        # Writes may be deferred to the end of the loop's turn: the cost is known on the next one.
+        self._loop.call_soon(self._rest, now)
+
+    def _spread_news(self) -> None:
+        ready = self._ready
+        dirty, self._dirty = self._dirty, {}
         for stream in dirty:
             for cursor, follower in self._cursors.get(stream, {}).items():
                 if not cursor.is_replaying:
-                    follower.mark(cursor)
+                    follower.news[cursor] = None
                     ready[follower] = None
-        for follower in ready:
-            follower.pump()
-        self._chunks.clear()
-        # Writes may be deferred to the end of the loop's turn: the cost is known on the next one.
-        self._loop.call_soon(self._rest, began)
 
     def _rest(self, began: float) -> None:
         now = self.clock.monotonic()
-        self._rest_until = now + min((now - began) * (1 / DUTY - 1), _LONGEST_REST_S)
+        self._rest_until = now + min((now - began) * (1 / DUTY - 1), LONGEST_REST_S)
+        self._is_scheduled = False
+        if self._dirty or self._ready:
+            self._schedule()
 
     def chunk(self, cursor: Cursor) -> Chunk | None:
-        """What follows the cursor's position, filtered and joined, shared within a flush.
-
-        None when memory does not reach back so far."""
+        """What follows the cursor's position. None when memory does not reach back so far."""
         key = (cursor.stream, cursor.position, cursor.selector)
         if key not in self._chunks:
             self._chunks[key] = self._join(*key)
@@ -214,12 +219,12 @@ class Hub:
         frames = self.bus.newest(stream, position, limits.held_events, limits.chunk_bytes)
         if frames is None:
             return None
-        if not frames:
-            return (position, 0, b"")
-        last = frames[-1].seq
+        if frames:
+            position = frames[-1].seq
+        has_more = position < self.bus.last_seq(stream)
         if not selector.selects_all:
             frames = [frame for frame in frames if selector.wants(frame.type)]
-        return (last, len(frames), join_frames(frames))
+        return Chunk(position, join_frames(frames), has_more)
 
     async def read_log(self, stream: str, position: int) -> list[Frame]:
         """What follows a position, from the log, in a thread. Raises OSError.
@@ -243,61 +248,6 @@ class Hub:
         if not frames:
             self._reads.pop(key, None)
         return frames
-
-    # --- the one timer ---------------------------------------------------------------------------------
-
-    def register(self, connection: Ticking) -> None:
-        """Serve this connection's deadlines."""
-        self._connections[connection] = None
-        self.nudge(self.clock.monotonic())
-
-    def unregister(self, connection: Ticking) -> None:
-        """The connection is gone."""
-        self._connections.pop(connection, None)
-        if self._connections:
-            return
-        self._reads.clear()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer, self._timer_at = None, math.inf
-
-    def nudge(self, due: float) -> None:
-        """Something is due at `due` (monotonic)."""
-        if due >= self._timer_at - _TICK_S or due == math.inf:
-            return
-        if self._timer is not None:
-            self._timer.cancel()
-        delay = max(due - self.clock.monotonic(), _TICK_S)
-        self._timer_at = due
-        self._timer = self._loop.call_later(delay, self._tick)
-
-    def _tick(self) -> None:
-        self._timer, self._timer_at = None, math.inf
-        now = self.clock.monotonic()
-        if now >= self._stats_due:
-            self._send_stats(now)
-        due = self._stats_due
-        for connection in list(self._connections):
-            due = min(due, connection.tick(now))
-        if self._connections:
-            self.nudge(max(due, now + _TICK_S))
-
-    def _want_stats(self) -> None:
-        is_wanted = any(cursor.sub.wants_measures for cursor in self._cursors.get("system", {}))
-        if not is_wanted or self._stats is None:
-            self._stats_due = math.inf
-        elif self._stats_due == math.inf:
-            self._stats_due = self.clock.monotonic() + STATS_S
-            self.nudge(self._stats_due)
-
-    def _send_stats(self, now: float) -> None:
-        self._stats_due = now + STATS_S
-        if self._run is not None:
-            self._run(self._show_stats(), "stats")
-
-    async def _show_stats(self) -> None:
-        assert self._stats is not None
-        self.bus.ephemeral("system", "stats", await self._stats())
 
 
 def join_frames(frames: list[Frame]) -> bytes:

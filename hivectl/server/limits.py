@@ -82,6 +82,8 @@ def read_limits(settings: Settings) -> Limits:
 class Bucket:
     """A token bucket: `burst` at once, refilled at `rate` a second. Refusals do not cost tokens."""
 
+    __slots__ = ("_at", "_burst", "_rate", "_tokens", "refused")
+
     def __init__(self, rate: float, burst: float, now: float) -> None:
         self._rate = rate
         self._burst = burst

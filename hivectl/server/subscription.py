@@ -69,15 +69,8 @@ class Cursor:
     """How far one subscription was shown one home stream."""
 
     __slots__ = (
-        "epoch",
-        "is_replaying",
-        "position",
-        "selector",
-        "start",
-        "stream",
-        "sub",
-        "target",
-    )
+        "epoch", "is_behind", "is_replaying", "position", "selector", "start", "stream", "sub", "target",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -97,6 +90,8 @@ class Cursor:
         self.target = target
         """The head when it was made: reaching it is having caught up."""
         self.selector = selector
+        self.is_behind = False
+        """Its subscription waits for it to reach its target."""
         self.is_replaying = after < target
         """It reads the log at its own pace; otherwise it follows the newest frames in memory."""
 
@@ -109,15 +104,16 @@ class Subscription:
     """One `subscribe`, `tail` or `project.join` of a connection."""
 
     __slots__ = (
-        "cursors", "homes", "id", "is_started", "partials", "quiet_since", "selectors", "views", "waiting",
+        "_home_selector", "_view_selector", "behind", "cursors", "homes", "id", "is_started", "partials",
+        "quiet_since", "views",
     )  # fmt: skip
 
     def __init__(
         self,
         identity: str,
         *,
-        homes: frozenset[str],
-        views: frozenset[str],
+        homes: tuple[str, ...],
+        views: tuple[str, ...],
         globs: Iterable[str] | None,
         partials: bool,
         selectors: Selectors,
@@ -127,20 +123,17 @@ class Subscription:
         self.views = views
         self.partials = partials
         self.cursors: dict[str, Cursor] = {}
-        self.waiting: set[Cursor] = set()
-        """Cursors that have not caught up yet."""
+        self.behind = 0
+        """How many of its cursors have not caught up yet."""
         self.is_started = False
         self.quiet_since = 0.0
         """When something was last sent for it."""
-        shown = _types_of(views)
-        self.selectors = {
-            True: selectors.select(None, globs),
-            False: selectors.select(shown, globs),
-        }
+        self._home_selector = selectors.select(None, globs)
+        self._view_selector = selectors.select(_types_of(views), globs)
 
     def selector_of(self, stream: str) -> Selector:
         """What is wanted of a home stream: all of it when it was named, else what the views show."""
-        return self.selectors[stream in self.homes]
+        return self._home_selector if stream in self.homes else self._view_selector
 
     @property
     def is_filtered(self) -> bool:
@@ -161,7 +154,8 @@ class Subscription:
     @property
     def wants_measures(self) -> bool:
         """Whether `stats` are for it."""
-        return (self.views or "system" in self.homes) and self.wants_ephemeral("system", "stats")
+        is_named = bool(self.views) or "system" in self.homes
+        return is_named and self.wants_ephemeral("system", "stats")
 
     def positions(self) -> dict[str, Any]:
         """Where it stands in each home stream."""
@@ -171,7 +165,7 @@ class Subscription:
         }
 
 
-def _types_of(views: frozenset[str]) -> frozenset[str] | None:
+def _types_of(views: tuple[str, ...]) -> frozenset[str] | None:
     """The types some views show together; None = all."""
     shown: set[str] = set()
     for view in views:

@@ -25,6 +25,7 @@ from hivectl.protocol.closing import Close
 from hivectl.protocol.methods import PROTOCOL_VERSION, SUBPROTOCOL
 from hivectl.server.context import Arrival
 from hivectl.server.conversation import Conversation
+from hivectl.server.dispatch import Bindings
 from hivectl.server.follower import Follower
 from hivectl.server.following import Following
 from hivectl.server.limits import BEFORE_AUTH_BYTES, CLOSE_GRACE_S
@@ -44,7 +45,16 @@ def _select_subprotocol(_protocol: ServerProtocol, offered: Any) -> Subprotocol 
 
 
 class Socket(asyncio.Protocol):
-    """The class given to uvicorn as `ws=`: it takes over the transport of an upgrade request."""
+    """The class given to uvicorn as `ws=`: it takes over the transport of an upgrade request.
+
+    There may be thousands, so its parts have slots and are made when they are needed."""
+
+    __slots__ = (
+        "_auth_due", "_clock", "_close_due", "_context", "_conversation", "_follower", "_following",
+        "_fragments", "_has_ended", "_is_over", "_is_paused", "_is_reading", "_last_received", "_limits",
+        "_message", "_next_ping", "_peer", "_ping_sent", "_rtt_ms", "_sent_all", "_server_state", "_taken",
+        "_taken_at", "_tasks", "_transport", "_written", "_ws", "id",
+    )  # fmt: skip
 
     def __init__(self, config: Any, server_state: Any, app_state: dict[str, Any]) -> None:  # noqa: ARG002  uvicorn's signature
         arrival = cast("Arrival", app_state["arrival"])
@@ -64,7 +74,7 @@ class Socket(asyncio.Protocol):
         self.id = make_id("c")
         self._message: bytearray | None = None
         self._fragments = 0
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks: dict[asyncio.Task[Any], None] = {}
         self._follower = Follower(context.hub, self)
         self._following = Following(
             self.id,
@@ -73,15 +83,9 @@ class Socket(asyncio.Protocol):
             presences=context.presences,
             resolve_stream=context.resolve_stream,
         )
-        self._conversation = Conversation(
-            self.id,
-            context=context,
-            peer=self._peer,
-            line=self,
-            bindings=self._following.bindings,
-        )
-        self._sent_all = asyncio.Event()
-        self._sent_all.set()
+        self._conversation = Conversation(self.id, context=context, peer=self._peer, line=self)
+        self._sent_all: asyncio.Event | None = None
+        """Made by who waits for it."""
         self._is_paused = False
         self._is_reading = True
         self._is_over = False
@@ -157,7 +161,7 @@ class Socket(asyncio.Protocol):
         if not self._is_reading:
             self._is_reading = True
             self._transport.resume_reading()
-        self._context.hub.nudge(self._close_due)
+        self.wake(self._close_due)
 
     def connection_lost(self, _exc: Exception | None) -> None:
         """The connection is gone: so is everything that was only for it."""
@@ -166,11 +170,11 @@ class Socket(asyncio.Protocol):
         context.connections.pop(self, None)
         context.unauthenticated.discard(self)
         self._server_state.connections.discard(self)
-        context.hub.unregister(self)
+        context.deadlines.remove(self)
         self._follower.close()
         context.presences.leave_all(self.id)
         self._conversation.end()
-        self._sent_all.set()
+        self._wake_waiting()
         for task in list(self._tasks):
             task.cancel()
         self._peer.close()
@@ -178,18 +182,22 @@ class Socket(asyncio.Protocol):
     def pause_writing(self) -> None:
         """Not everything could be sent."""
         self._is_paused = True
-        self._sent_all.clear()
         self._taken_at = self._clock.monotonic()
-        self._context.hub.nudge(self._taken_at + self._limits.write_stall_s)
+        self.wake(self._taken_at + self._limits.write_stall_s)
 
     def resume_writing(self) -> None:
         """Everything was sent."""
         self._is_paused = False
-        self._sent_all.set()
+        self._wake_waiting()
         if not self._is_reading and not self._transport.is_closing():
             self._is_reading = True
             self._transport.resume_reading()
         self._follower.resume()
+
+    def _wake_waiting(self) -> None:
+        if self._sent_all is not None:
+            self._sent_all.set()
+            self._sent_all = None
 
     # --- writing (the follower's Outlet) -----------------------------------------------------------------
 
@@ -199,7 +207,10 @@ class Socket(asyncio.Protocol):
 
     async def drained(self) -> None:
         """Wait until everything written so far was sent, or the connection is gone."""
-        await self._sent_all.wait()
+        if self._is_paused and not self._transport.is_closing():
+            if self._sent_all is None:
+                self._sent_all = asyncio.Event()
+            await self._sent_all.wait()
 
     def write(self, data: bytes) -> None:
         """Write whole frames; nothing happens once the connection is over."""
@@ -207,7 +218,9 @@ class Socket(asyncio.Protocol):
             return
         self._written += len(data)
         self._transport.write(data)
-        if self._is_reading and self._transport.get_write_buffer_size() > self._limits.held_bytes:
+        if not self._is_paused or not self._is_reading:
+            return
+        if self._transport.get_write_buffer_size() > self._limits.held_bytes:
             # Who does not read its answers may not ask on.
             self._is_reading = False
             self._transport.pause_reading()
@@ -224,7 +237,11 @@ class Socket(asyncio.Protocol):
     async def ready(self) -> None:
         """Wait until what is written beyond the limit was sent."""
         while self._transport.get_write_buffer_size() > self._limits.held_bytes:
-            await self._sent_all.wait()
+            await self.drained()
+
+    def bindings(self) -> Bindings:
+        """The methods of this very connection."""
+        return self._following.bindings
 
     def become_known(self) -> None:
         """The peer has said who it is: larger messages, heartbeats, no deadline."""
@@ -232,13 +249,13 @@ class Socket(asyncio.Protocol):
         self._auth_due = math.inf
         self._ws.max_message_size = self._limits.message_bytes
         self._next_ping = self._clock.monotonic() + self._limits.heartbeat_s
-        self._context.hub.nudge(self._next_ping)
+        self.wake(self._next_ping)
 
     def start_task(self, work: Coroutine[Any, Any, Any], name: str) -> None:
         """Run something for as long as the connection lives."""
         task = self._context.nursery.start(work, name=f"{name} {self.id}")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks[task] = None
+        task.add_done_callback(self._tasks.pop)
 
     def fail(self, code: int, reason: str) -> None:
         """Send a close frame; the connection ends when the peer has answered, or soon."""
@@ -299,14 +316,12 @@ class Socket(asyncio.Protocol):
     def _refuse(self, status: int, error: HiveError) -> None:
         extra = ((b"www-authenticate", b"Bearer"),) if status == 401 else ()
         self.write(raw_response(status, error, self._context.headers.build(), extra))
-        self._context.hub.register(self)
         self._end()
 
     def _open(self, request: Handshake) -> None:
         context = self._context
         is_full = len(context.connections) >= self._limits.connections
         context.connections[self] = None
-        context.hub.register(self)
         offered = request.headers.get_all("Sec-WebSocket-Protocol")
         if offered and self._ws.subprotocol is None:
             self.fail(Close.UNKNOWN_PROTOCOL, f"this daemon speaks {SUBPROTOCOL}")
@@ -331,7 +346,7 @@ class Socket(asyncio.Protocol):
                 "heartbeat_s": self._limits.heartbeat_s,
             },
         )
-        context.hub.nudge(self._auth_due)
+        self.wake(self._auth_due)
 
     # --- frames --------------------------------------------------------------------------------------------
 
@@ -380,8 +395,12 @@ class Socket(asyncio.Protocol):
 
     # --- time ------------------------------------------------------------------------------------------------
 
+    def wake(self, due: float) -> None:
+        """Call `tick` at `due` at the latest."""
+        self._context.deadlines.wake(self, due)
+
     def tick(self, now: float) -> float:
-        """Do what is due (the hub's one timer calls it); when something is due next."""
+        """Do what is due (the server's one timer calls it); when something is due next."""
         if self._is_over:
             return self._tick_closing(now)
         due = min(

@@ -13,7 +13,7 @@ from websockets.asyncio.client import unix_connect
 
 import hivectl
 from hivectl.server import follower as follower_module
-from hivectl.server import hub as hub_module
+from hivectl.server import measures as measures_module
 from hivectl.testing.server_world import TOKEN, CallError, ServerWorld
 
 A = "project:p_a"
@@ -179,7 +179,7 @@ async def test_filtered_followers_get_bookmarks_in_silence(monkeypatch: pytest.M
 async def test_stats_are_sent_while_somebody_follows_system(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(hub_module, "STATS_S", 0.2)
+    monkeypatch.setattr(measures_module, "STATS_S", 0.2)
     async with ServerWorld.open() as world, world.connect() as client:
         await client.call("subscribe", streams=["system"])
         stats = await client.next("event")
