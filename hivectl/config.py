@@ -68,6 +68,8 @@ SETTINGS: tuple[Setting, ...] = (
     S("listen.tcp", "str", f"127.0.0.1:{DEFAULT_PORT}", "Address and port of the TCP listener, or `off`. Port 0 takes a free one."),
     S("listen.allowed_hosts", "list", [], "Further `host` or `host:port` values accepted in the Host header."),
     S("listen.public_origins", "list", [], "Origins of browsers that may connect, beside the daemon's own."),
+    S("listen.tls_cert", "str", "", "File with the TLS certificate and its chain (PEM): TCP is then https and wss only. Changed files are taken over by themselves."),
+    S("listen.tls_key", "str", "", "File with its private key, for your eyes only (mode 0600); empty = it stands in the certificate's file."),
     S("listen.insecure_plain_http", "bool", False, "Allow a non-loopback address without TLS."),
     S("projects.roots", "list", [], "Directories projects may lie in; empty = your home and the temporary directory."),
     S("projects.max", "int", 100, "Most projects.", least=1, most=100_000),
@@ -591,13 +593,19 @@ def default_roots(settings: Settings) -> list[Path]:
     return [home.resolve(), Path(tempfile.gettempdir()).resolve()]
 
 
-def worktree_root(settings: Settings) -> Path:
-    """Where worktrees lie, links followed; it need not exist yet."""
-    configured = settings.text("worktree.root")
+def expand(settings: Settings, configured: str) -> Path:
+    """A configured path, with `~` for the home of the settings' environment."""
     home = settings.environment.get("HOME") or str(Path.home())
     if configured == "~" or configured.startswith("~/"):
         configured = home + configured[1:]
-    return (Path(configured) if configured else settings.places.worktrees).absolute().resolve()
+    return Path(configured)
+
+
+def worktree_root(settings: Settings) -> Path:
+    """Where worktrees lie, links followed; it need not exist yet."""
+    configured = settings.text("worktree.root")
+    place = expand(settings, configured) if configured else settings.places.worktrees
+    return place.absolute().resolve()
 
 
 def is_macos() -> bool:

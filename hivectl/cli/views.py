@@ -409,6 +409,7 @@ def health(result: Item, *, width: int | None) -> str:
         ("daemon", f"pid {result['pid']}, up {span(result['uptime_s'])}"),
         ("socket", result["socket"]),
         ("tcp", result.get("tcp") or "off"),
+        ("tls", _tls(result.get("tls"))),
         ("claude", _claude(claude)),
         (
             "executions",
@@ -429,6 +430,13 @@ def health(result: Item, *, width: int | None) -> str:
             )
         )
     return pairs(rows, width=width)
+
+
+def _tls(found: Item | None) -> str:
+    if not found:
+        return "off"
+    names = ", ".join(found.get("names") or ()) or "no name"
+    return f"for {names}, {found['expires_in_days']} days left"
 
 
 def _claude(claude: Item) -> str:

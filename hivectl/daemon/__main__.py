@@ -55,6 +55,11 @@ def _parser() -> argparse.ArgumentParser:
         choices=("human", "json", "none"),
         help="what goes to standard error (default: human on a terminal, json as process 1, else none)",
     )
+    run.add_argument(
+        "--insecure-plain-http",
+        action="store_true",
+        help="let other machines in without TLS: everything, the token too, can be read on the way",
+    )
     doctor = commands.add_parser("doctor", help="check what the daemon needs, without a daemon")
     doctor.add_argument("--json", action="store_true", help="one JSON document")
     doctor.add_argument(
@@ -90,6 +95,8 @@ def _run(arguments: argparse.Namespace) -> int:
     from hivectl.daemon import lifecycle, logs  # noqa: PLC0415
 
     flags = parse_flags(arguments.settings)
+    if arguments.insecure_plain_http:
+        flags["listen.insecure_plain_http"] = "true"
     settings = config.load(flags)
     terminal = logs.pick_terminal(
         wanted=arguments.foreground_log, is_tty=sys.stderr.isatty(), is_pid_1=os.getpid() == 1

@@ -318,9 +318,17 @@ class Daemon:
             node=self._control.machine.node,
             clock=self._control.clock,
             unix_listener=_handed_over(self._control.listen_fds),
+            tell=lambda message, hint: self._tell_notice(db, message, hint),
         )
+        system.more_problems.append(lambda: server.problems)
         system.network = server
         return server
+
+    def _tell_notice(self, db: Database, message: str, hint: str) -> None:
+        """Tell who follows `system`; the log has it already."""
+        data = {"code": "CONFIG_INVALID", "message": message, "hint": hint}
+        told = db.write(lambda tx: tx.emit("system", "system.notice", data, actor="system"))
+        _ = self._nursery.start(_try("tell of the certificate", told), name="notice")
 
     def _execution_of_pid(self, pid: int) -> str | None:
         """Called for each ancestor of a peer, from any thread.
@@ -382,6 +390,8 @@ class Daemon:
         self._settings = settings
         if self._engine is not None:
             self._engine.reloaded()
+        if self._server is not None:
+            self._server.reload()
 
     def status(self) -> str:
         """One line with counts."""

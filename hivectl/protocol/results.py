@@ -846,6 +846,7 @@ class Health(TypedDict):
     home: str
     socket: str
     tcp: str | None
+    tls: dict[str, Any] | None
     cpu_percent: float
     rss_bytes: int
     loop_lag_ms: float

@@ -13,12 +13,11 @@ server's own. It writes no files but its socket.
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 import socket
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -50,7 +49,8 @@ from hivectl.server.measures import Measures
 from hivectl.server.peers import ExecutionOfPid
 from hivectl.server.problem import CONTENT_TYPE, StandardHeaders, problem_body
 from hivectl.server.rpc import Rpc
-from hivectl.server.security import Gate, TcpAddress, Token, parse_listen
+from hivectl.server.security import Gate, Token
+from hivectl.server.tcp import TcpListener, Tell
 from hivectl.server.ws import Socket
 
 if TYPE_CHECKING:
@@ -78,9 +78,7 @@ class Addresses:
 @dataclass(slots=True)
 class _Listeners:
     unix: asyncio.Server | None = None
-    tcp: asyncio.Server | None = None
     watch: listen.Watch | None = None
-    warnings: list[str] = field(default_factory=list)
 
 
 class Server:
@@ -100,6 +98,7 @@ class Server:
         node: str = "",
         clock: Clock | None = None,
         unix_listener: socket.socket | None = None,
+        tell: Tell | None = None,
     ) -> None:
         """Nothing is opened yet.
 
@@ -108,6 +107,7 @@ class Server:
         `is_ready`: what /readyz answers; without it, ready while not stopping.
         `execution_of_pid(pid)`: the execution a shim's or child's pid belongs to, else None (S16).
         `unix_listener`: a listening socket handed over by the service manager, used instead of our own.
+        `tell(message, hint)`: hears of what befalls the TLS certificate.
         Raises ValueError for bindings that are not in METHODS.
         """
         self._settings = settings
@@ -116,6 +116,7 @@ class Server:
         self._clock = clock or SystemClock()
         self._is_ready = is_ready
         self._given_listener = unix_listener
+        self._tcp = TcpListener(settings, self._clock, tell=tell)
         self._node = node or socket.gethostname()
         self._dispatcher = Dispatcher(self._bindings, audit=audit)
         self._callers = Callers(Token(token) if token else None, of_pid=execution_of_pid)
@@ -150,6 +151,19 @@ class Server:
     def shown(self, stream: str) -> int:
         """The newest event of a stream that some connection was sent; 0 when none was."""
         return self._context.hub.shown(stream) if self._context else 0
+
+    @property
+    def problems(self) -> list[str]:
+        """What health is to tell of the listeners."""
+        return self._tcp.problems
+
+    def tls(self) -> dict[str, Any] | None:
+        """Facts of the TLS certificate in use; None without TLS."""
+        return self._tcp.tls()
+
+    def reload(self) -> None:
+        """Read the TLS certificate again."""
+        self._tcp.reload()
 
     def unbound(self) -> list[str]:
         """Methods of METHODS that nothing serves: must be empty in the daemon."""
@@ -203,13 +217,16 @@ class Server:
         )
         self._config.load()
         try:
-            tcp = await self._start_tcp(loop)
+            await self._tcp.start(
+                self._protocol, headers=self._headers, nursery=self._nursery, run=self._start_task
+            )
             await self._start_unix(loop)
         except BaseException:
             await self._close_listeners()
             raise
+        bound = self._tcp.bound
         self._addresses = Addresses(
-            self._settings.places.socket, tcp, tuple(self._listeners.warnings)
+            self._settings.places.socket, str(bound) if bound else None, tuple(self._tcp.warnings)
         )
         # The request models are wanted soon, but not before the first answer.
         self._start_task(asyncio.to_thread(builtin.load_models), "load models")
@@ -218,44 +235,6 @@ class Server:
     def _start_task(self, work: Coroutine[Any, Any, Any], name: str) -> None:
         self._tasks.add(task := self._nursery.start(work, name=name))
         task.add_done_callback(self._tasks.discard)
-
-    async def _start_tcp(self, loop: asyncio.AbstractEventLoop) -> str | None:
-        settings = self._settings
-        wanted = settings.text("listen.tcp")
-        is_open = settings.flag("listen.insecure_plain_http")
-        address = parse_listen(wanted, insecure_plain_http=is_open)
-        if address is None:
-            return None
-        try:
-            listener = listen.bind_tcp(address)
-        except OSError as exc:
-            if not settings.origins["listen.tcp"].startswith("default"):
-                raise HiveError(
-                    "CONFIG_INVALID",
-                    f"listen.tcp: {wanted} cannot be used: {exc.strerror}",
-                    hint="Set another port, 0 for a free one, or off.",
-                    details={"key": "listen.tcp"},
-                ) from exc
-            why = (
-                "is taken" if exc.errno == errno.EADDRINUSE else f"cannot be used ({exc.strerror})"
-            )
-            self._listeners.warnings.append(f"{wanted} {why}: there is no TCP listener")
-            return None
-        bound = TcpAddress(address.host, listener.getsockname()[1])
-        if not bound.is_loopback:
-            self._listeners.warnings.append(
-                f"{bound} is reachable from other machines, unencrypted"
-            )
-        gate = Gate(
-            port=bound.port,
-            bound=bound.host,
-            allowed_hosts=settings.strings("listen.allowed_hosts"),
-            public_origins=settings.strings("listen.public_origins"),
-        )
-        self._listeners.tcp = await loop.create_server(
-            lambda: self._protocol(gate), sock=listener, backlog=listen.BACKLOG
-        )
-        return str(bound)
 
     async def _start_unix(self, loop: asyncio.AbstractEventLoop) -> None:
         path = self._settings.places.socket
@@ -327,9 +306,9 @@ class Server:
             if is_ours:
                 with suppress(OSError):
                     path.unlink()
-        for server in (listeners.unix, listeners.tcp):
-            if server is not None:
-                server.close()
+        if listeners.unix is not None:
+            listeners.unix.close()
+        self._tcp.close()
 
     # --- routes --------------------------------------------------------------------------------------------
 

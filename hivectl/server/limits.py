@@ -12,6 +12,12 @@ HEAD_S = 10.0
 """Time for a head to arrive whole, and for the first one to begin."""
 BODY_S = 60.0
 """Time for a body to arrive whole."""
+HANDSHAKE_S = 5.0
+"""Time for a TLS handshake, from the connection on."""
+HANDSHAKES = 64
+"""Most TLS handshakes under way; the oldest makes room for the next."""
+CERTIFICATE_LOOK_S = 60.0
+"""How often the files of the certificate are looked at."""
 BEFORE_AUTH_BYTES = 64 * 1024
 """Largest message of who has not shown a credential."""
 CHUNK_BYTES = 128 * 1024

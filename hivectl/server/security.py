@@ -80,21 +80,25 @@ class Gate:
         *,
         port: int | None,
         bound: str = "",
+        is_tls: bool = False,
+        own_names: Iterable[str] = (),
         allowed_hosts: Iterable[str] = (),
         public_origins: Iterable[str] = (),
     ) -> None:
-        """`port` None = the UNIX socket: Host is exempt, Origin refused.
+        """`port` None = the UNIX socket: Host is exempt, Origin refused. `own_names`: those of the TLS
+        certificate, whose owner has proved that they are his.
 
         Raises HiveError CONFIG_INVALID for a configured host or origin that is none."""
         self._is_unix = port is None
+        self._scheme = "https" if is_tls else "http"
         self._places: set[Place] = set()
         self._origins: set[tuple[str, str, int]] = set()
         if port is None:
             return
         names = {*_LOOPBACK_NAMES, bound} - {"", "0.0.0.0", "::"}  # noqa: S104  not bound here
-        for name in names:
+        for name in (*names, *_hosts(own_names)):
             self._allow(Place(name, port), port)
-            self._origins.add(("http", name, port))
+            self._origins.add((self._scheme, name, port))
         for text in allowed_hosts:
             place = parse_place(text)
             if place is None:
@@ -111,7 +115,7 @@ class Gate:
 
     def _allow(self, place: Place, port: int) -> None:
         self._places.add(place)
-        if port == _DEFAULT_PORTS["http"]:
+        if port == _DEFAULT_PORTS[self._scheme]:
             self._places.add(Place(place.host, None))
 
     def check(self, target: bytes, headers: Headers) -> Refusal | None:
@@ -127,7 +131,9 @@ class Gate:
         asked = [hosts[0]]
         if not target.startswith(b"/") and target != b"*":
             absolute = re.fullmatch(
-                rb"http://([^/?#@\\\s]{1,270})(?:[/?#].*)?", target, re.IGNORECASE | re.DOTALL
+                self._scheme.encode() + rb"://([^/?#@\\\s]{1,270})(?:[/?#].*)?",
+                target,
+                re.IGNORECASE | re.DOTALL,
             )
             if absolute is None:
                 return _misdirected("The request's target is not on this server.")
@@ -148,6 +154,14 @@ class Gate:
         if origin is None or origin not in self._origins:
             return Refusal(403, HiveError("ORIGIN_DENIED", "The request's Origin is not allowed."))
         return None
+
+
+def _hosts(names: Iterable[str]) -> Iterable[str]:
+    """Names of a certificate in the spelling of Place; those with a `*` name no host."""
+    for name in names:
+        place = parse_place(f"[{name}]" if ":" in name else name)
+        if place is not None and place.port is None:
+            yield place.host
 
 
 def _misdirected(message: str) -> Refusal:
@@ -176,7 +190,9 @@ class TcpAddress:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-def parse_listen(text: str, *, insecure_plain_http: bool) -> TcpAddress | None:
+def parse_listen(
+    text: str, *, insecure_plain_http: bool, has_tls: bool = False
+) -> TcpAddress | None:
     """The address of `listen.tcp`; None for `off`.
 
     Raises HiveError CONFIG_INVALID: no address, or a non-loopback one without TLS that was not allowed
@@ -193,11 +209,13 @@ def parse_listen(text: str, *, insecure_plain_http: bool) -> TcpAddress | None:
         raise _wrong("listen.tcp", text, "give ADDRESS:PORT, or off") from None
     if not colon or not port.isdigit() or not 0 <= address.port < 65536:
         raise _wrong("listen.tcp", text, "give ADDRESS:PORT, or off")
-    if not address.is_loopback and not insecure_plain_http:
+    if not (address.is_loopback or has_tls or insecure_plain_http):
         raise HiveError(
             "CONFIG_INVALID",
             f"listen.tcp: {text} can be reached from other machines, without encryption",
-            hint="Use 127.0.0.1 and a tunnel (ssh -L), or set listen.insecure_plain_http = true.",
+            hint="Give it a certificate (listen.tls_cert and listen.tls_key), or use 127.0.0.1 and a tunnel"
+            " (ssh -L). In a network you trust wholly: listen.insecure_plain_http = true, or"
+            " `hivectl daemon run --insecure-plain-http`.",
             details={"key": "listen.tcp"},
         )
     return address

@@ -107,8 +107,10 @@ class Socket(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The HTTP protocol hands over its transport, then the head of the request."""
         self._transport = cast("asyncio.Transport", transport)
-        # With 0 the transport tells whenever anything is left unsent: that is all the flow control needed.
-        self._transport.set_write_buffer_limits(high=0)
+        # The transport tells whenever anything is left unsent: that is all the flow control needed. TLS
+        # tells from that many bytes on, the others beyond them.
+        is_tls = transport.get_extra_info("ssl_object") is not None
+        self._transport.set_write_buffer_limits(high=int(is_tls), low=0)
         self._server_state.connections.add(self)
 
     def data_received(self, data: bytes) -> None:
@@ -153,6 +155,9 @@ class Socket(asyncio.Protocol):
         self._is_over = True
         if self._transport.can_write_eof():
             self._transport.write_eof()
+        else:
+            # TLS has no half-close: its own goodbye is sent behind everything written, and then waited for.
+            self._transport.close()
         self._wait_for_end()
 
     def _wait_for_end(self) -> None:

@@ -57,6 +57,7 @@ class Network(Protocol):
     def connections(self) -> int: ...
     @property
     def subscriptions(self) -> int: ...
+    def tls(self) -> dict[str, Any] | None: ...
 
 
 class System:
@@ -159,6 +160,7 @@ class System:
             "home": str(self._h.settings().places.state),
             "socket": str(network.addresses.socket) if network is not None else "",
             "tcp": network.addresses.tcp if network is not None else None,
+            "tls": network.tls() if network is not None else None,
             "cpu_percent": self._machine.cpu_percent(),
             "rss_bytes": self._machine.rss_bytes(),
             "loop_lag_ms": round(lag, 3),
