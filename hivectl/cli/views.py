@@ -409,7 +409,7 @@ def health(result: Item, *, width: int | None) -> str:
         ("daemon", f"pid {result['pid']}, up {span(result['uptime_s'])}"),
         ("socket", result["socket"]),
         ("tcp", result.get("tcp") or "off"),
-        ("tls", _tls(result.get("tls"))),
+        *_tls(result.get("tls")),
         ("claude", _claude(claude)),
         (
             "executions",
@@ -432,11 +432,11 @@ def health(result: Item, *, width: int | None) -> str:
     return pairs(rows, width=width)
 
 
-def _tls(found: Item | None) -> str:
+def _tls(found: Item | None) -> list[tuple[str, object]]:
     if not found:
-        return "off"
+        return []
     names = ", ".join(found.get("names") or ()) or "no name"
-    return f"for {names}, {found['expires_in_days']} days left"
+    return [("tls", f"for {names}, {found['expires_in_days']} days left")]
 
 
 def _claude(claude: Item) -> str:

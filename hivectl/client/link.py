@@ -15,6 +15,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 from websockets.typing import Subprotocol
 
 import hivectl
+from hivectl.client import trust
 from hivectl.client.errors import ConnectionLost, parse_error
 from hivectl.client.transport import Endpoint
 from hivectl.model.errors import TABLE, HiveError
@@ -106,6 +107,8 @@ async def _connect(endpoint: Endpoint) -> ClientConnection:
         "ping_timeout": PONG_WITHIN_S,
         "user_agent_header": f"hivectl/{hivectl.__version__}",
     }
+    if endpoint.is_tls:
+        options["ssl"] = await asyncio.to_thread(trust.make_context, endpoint.ca_file)
     try:
         if endpoint.socket is not None:
             return await unix_connect(str(endpoint.socket), endpoint.url, **options)
@@ -113,6 +116,8 @@ async def _connect(endpoint: Endpoint) -> ClientConnection:
     except InvalidStatus as exc:
         raise _refused(exc) from exc
     except (OSError, TimeoutError, InvalidHandshake, EOFError) as exc:
+        if endpoint.is_tls and (told := trust.explain(exc, endpoint.label)) is not None:
+            raise told from exc
         raise _unavailable(endpoint, f"No daemon answers at {endpoint.label}.") from exc
 
 
@@ -133,13 +138,16 @@ def _refused(exc: InvalidStatus) -> HiveError:
         body = json.loads(exc.response.body or b"{}")
         code = str(body.get("code", ""))
         message = str(body.get("detail") or body.get("title") or "")
+        hint = str(body.get("hint") or "")
     except (ValueError, AttributeError):
-        code, message = "", ""
+        code, message, hint = "", "", ""
     if code not in TABLE:
         code = {401: "UNAUTHENTICATED", 403: "FORBIDDEN", 429: "RATE_LIMITED"}.get(
             status, "UNAVAILABLE"
         )
-    return HiveError(code, message or f"The daemon refused the connection (HTTP {status}).")
+    return HiveError(
+        code, message or f"The daemon refused the connection (HTTP {status}).", hint=hint
+    )
 
 
 async def _shake_hands(link: Link, endpoint: Endpoint, name: str) -> None:

@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -46,12 +46,19 @@ class Endpoint:
 
     url: str
     socket: Path | None = None
-    token: str | None = None
+    token: str | None = field(default=None, repr=False)
+    ca_file: Path | None = None
+    """What is trusted instead of the system's store, for wss."""
 
     @property
     def label(self) -> str:
         """For people."""
         return str(self.socket) if self.socket else self.url
+
+    @property
+    def is_tls(self) -> bool:
+        """Whether it is reached by wss."""
+        return self.url.startswith("wss:")
 
     @property
     def is_local(self) -> bool:
@@ -74,7 +81,9 @@ def find_endpoint(settings: Settings) -> Endpoint:
             hint="Give it as http://127.0.0.1:4483.",
         )
     token = env.get("HIVECTL_TOKEN") or _own_token(settings, parts.hostname)
-    return Endpoint(url=f"{scheme}://{parts.netloc}/ws", token=token)
+    ca = env.get("HIVECTL_CA_FILE")
+    ca_file = Path(ca).expanduser().absolute() if ca else None
+    return Endpoint(url=f"{scheme}://{parts.netloc}/ws", token=token, ca_file=ca_file)
 
 
 def _own_token(settings: Settings, host: str) -> str | None:

@@ -73,6 +73,7 @@ TABLE: dict[str, ErrorKind] = {
     "INVALID_PARAMS": ErrorKind(-32602, 422, _E.USAGE, False, "A parameter is missing, unknown or wrong.", "See `details.errors` for each one."),
     "INTERNAL": ErrorKind(-32603, 500, _E.INTERNAL, False, "A fault of hivectl.", "Look for the incident in `hivectl daemon logs`."),
     "UNAUTHENTICATED": ErrorKind(-32001, 401, _E.NOT_ALLOWED, False, "No valid credential was given.", "Use the local socket, or give the token of the token file."),
+    "CERTIFICATE_UNTRUSTED": ErrorKind(-32001, 401, _E.NOT_ALLOWED, False, "The daemon's TLS certificate is not trusted here.", "Name a file with the certificate to trust in HIVECTL_CA_FILE."),
     "TOKEN_EXPIRED": ErrorKind(-32001, 401, _E.NOT_ALLOWED, False, "The token's time is over.", "Get a new token." ),
     "TOKEN_REVOKED": ErrorKind(-32001, 401, _E.NOT_ALLOWED, False, "The token was revoked.", "Get a new token." ),
     "FORBIDDEN": ErrorKind(-32002, 403, _E.NOT_ALLOWED, False, "This caller may not do that.", "Ask somebody who holds the scope named in `details`."),
