@@ -20,7 +20,7 @@ from typing import Any, Literal
 from hivectl import __version__, config
 from hivectl.agents.claude import MOCK, ClaudeAgent
 from hivectl.config import Places, Settings
-from hivectl.daemon import doctor_system, doctor_worktrees, lifecycle
+from hivectl.daemon import doctor_listen, doctor_system, doctor_worktrees, lifecycle
 from hivectl.daemon.redact import redact_text
 from hivectl.kit import files
 from hivectl.logic.environment import inherited
@@ -352,6 +352,10 @@ async def _linger(settings: Settings) -> Finding:
     return Check(*row)
 
 
+def _listen(settings: Settings) -> Iterable[Check]:
+    return [Check(*row) for row in doctor_listen.check(settings)]
+
+
 def _worktrees(settings: Settings) -> Iterable[Check]:
     is_running = files.is_locked(settings.places.lock)
     return [Check(*row) for row in doctor_worktrees.check(settings, is_running=is_running)]  # type: ignore[arg-type]
@@ -362,6 +366,7 @@ _PROBES: tuple[tuple[str, _Probe], ...] = (
     ("claude_env", _claude_environment),
     ("places", _places),
     ("daemon", _daemon),
+    ("listen", _listen),
     ("leftover", _leftovers),
     ("disk", _disk),
     ("worktrees", _worktrees),

@@ -224,6 +224,8 @@ class Server:
         except BaseException:
             await self._close_listeners()
             raise
+        for warning in self._tcp.warnings:
+            _log.warning(warning)
         bound = self._tcp.bound
         self._addresses = Addresses(
             self._settings.places.socket, str(bound) if bound else None, tuple(self._tcp.warnings)

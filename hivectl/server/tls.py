@@ -53,7 +53,8 @@ class Certificate:
             return "The TLS certificate is not valid yet: clients refuse it, or the clock here is wrong."
         days = self.days_left(now_s)
         if days < 0:
-            return f"The TLS certificate expired {-days} days ago: clients refuse it. Renew it."
+            ago = int((now_s - self.not_after_s) // _DAY_S)
+            return f"The TLS certificate expired {ago} days ago: clients refuse it. Renew it."
         if days < SOON_DAYS:
             return f"The TLS certificate expires in {days} days. Renew it."
         return ""

@@ -80,6 +80,8 @@ class Daemon:
         self.record = root / "record.jsonl"
         self.extra_env = dict(env or {})
         self.prefix = self.small_disk.enter if self.small_disk is not None else []
+        self.arguments: list[str] = []
+        """Further ones of `run`."""
         self.process: subprocess.Popen[bytes] | None = None
         self.kills = 0
         self.starts: list[float] = []
@@ -143,7 +145,15 @@ class Daemon:
             wanted["HIVECTL_FAILPOINT"] = failpoint
         with (self.root / "daemon.out").open("ab") as output:
             self.process = subprocess.Popen(
-                [*self.prefix, sys.executable, "-P", "-m", "hivectl.daemon", "run"],
+                [
+                    *self.prefix,
+                    sys.executable,
+                    "-P",
+                    "-m",
+                    "hivectl.daemon",
+                    "run",
+                    *self.arguments,
+                ],
                 env=wanted,
                 cwd="/",
                 stdin=subprocess.DEVNULL,
