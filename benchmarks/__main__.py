@@ -28,6 +28,7 @@ NAMES = (
     "broadcast",
     "stalled",
     "daemon_fanout",
+    "tls",
     "queue",
 )
 QUICK_JOURNAL = ["--lines", "200000", "--append-lines", "20000"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+from asyncio.sslproto import SSLProtocol
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -25,6 +26,8 @@ _log = logging.getLogger(__name__)
 
 _HELLO = b"\x16"
 """The first byte of every TLS client."""
+_BUFFER_BYTES = 32 * 1024
+"""What a TLS connection reads into, two records long. asyncio's own 256 KiB are most of what a viewer costs."""
 _ACCEPT_AGAIN_S = 1.0
 """After an accept that failed for want of descriptors."""
 
@@ -42,6 +45,7 @@ class Door:
         nursery: Nursery,
     ) -> None:
         """`context()` is asked for each connection: a new certificate counts from the next one on."""
+        SSLProtocol.max_size = _BUFFER_BYTES
         self._listener = listener
         self._context = context
         self._factory = factory

@@ -9,6 +9,7 @@ import socket
 import ssl
 import struct
 import time
+from asyncio.sslproto import SSLProtocol
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -440,6 +441,19 @@ async def test_a_new_certificate_counts_for_new_connections_and_disturbs_no_old_
         assert world.server.problems == []
         assert await seen_by_a_client(world, ca) not in {first, second}
         assert (await living.call("ping"))["time"]
+
+
+async def test_a_tls_connection_has_no_buffer_that_is_larger_than_it_needs(ca: Authority) -> None:
+    async with tls_world(ca), asyncio.timeout(5):
+        made = SSLProtocol(
+            asyncio.get_running_loop(),
+            asyncio.Protocol(),
+            ca.client_context(),
+            None,
+            server_hostname="x",
+        )
+        assert len(made.get_buffer(1)) == door._BUFFER_BYTES
+        made.connection_lost(None)
 
 
 async def test_a_stop_ends_tls_connections_and_handshakes_with_a_goodbye(ca: Authority) -> None:

@@ -27,6 +27,7 @@ SMALLEST = {
     "restart": ["--executions", "2", "--lines", "1000"],
     "stalled": ["--events", "20"],
     "start": ["--runs", "1"],
+    "tls": ["--events", "20", "--viewers", "2"],
     "warm": ["--runs", "1"],
 }
 
