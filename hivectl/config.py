@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 import tempfile
 import tomllib
 from collections.abc import Mapping
@@ -607,8 +606,3 @@ def worktree_root(settings: Settings) -> Path:
     configured = settings.text("worktree.root")
     place = expand(settings, configured) if configured else settings.places.worktrees
     return place.absolute().resolve()
-
-
-def is_macos() -> bool:
-    """Whether this is macOS, where some promises differ."""
-    return sys.platform == "darwin"

@@ -32,8 +32,9 @@ from hivectl.outlets.people import PeopleOutlet
 from hivectl.outlets.webhook import WebhookOutlet
 from hivectl.procs.host import LocalHost
 from hivectl.procs.rundir import StopTimes
+from hivectl.procs.shim import SYSTEM as PROCESSES
 from hivectl.server.app import Server
-from hivectl.server.peers import UNKNOWN_EXECUTION, argv_of
+from hivectl.server.peers import UNKNOWN_EXECUTION, Ancestry
 from hivectl.services.chats import Chats
 from hivectl.services.executions import Executions
 from hivectl.services.house import Handler, House
@@ -314,7 +315,7 @@ class Daemon:
             audit=lambda caller, method, target, outcome: system.audit(
                 caller, method, redact_text(target), outcome
             ),
-            execution_of_pid=self._execution_of_pid,
+            ancestry=Ancestry(kin=PROCESSES, of_pid=self._execution_of_pid),
             node=self._control.machine.node,
             clock=self._control.clock,
             unix_listener=_handed_over(self._control.listen_fds),
@@ -342,7 +343,7 @@ class Daemon:
                 return carrier.execution
         if pid == os.getpid():
             return UNKNOWN_EXECUTION
-        words = argv_of(pid)
+        words = _arguments(pid)
         if not any(word.endswith("/procs/shim.py") for word in words):
             return None
         mine = (c.execution for c in carriers if any(w.endswith(f"/{c.process}") for w in words))
@@ -441,3 +442,10 @@ def journal_limits(settings: Settings) -> JournalLimits:
 async def build(settings: Settings, control: Control) -> Daemon:
     """The daemon, not yet started."""
     return Daemon(settings, control)
+
+
+def _arguments(pid: int) -> list[str]:
+    try:
+        return [word.decode("utf-8", "replace") for word in PROCESSES.arguments(pid)]
+    except OSError:
+        return []

@@ -9,12 +9,14 @@ import resource
 import shutil
 import struct
 import subprocess
-import sys
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal
+
+from hivectl.kit.system import SYSTEM
+from hivectl.procs.shim import SYSTEM as PROCESSES
 
 Row = tuple[str, Literal["ok", "warn", "fail"], str, str, str]
 
@@ -26,7 +28,7 @@ _PIDFD_INFO_EXIT = 1 << 3
 
 def descendants() -> Row:
     """Whether every process a run leaves behind can be found."""
-    if sys.platform != "linux":
+    if not PROCESSES.inherits:
         return (
             "descendants",
             "warn",
@@ -59,7 +61,7 @@ def exit_codes() -> Row:
 
 
 def _knows_exit_of_reaped() -> bool:
-    if sys.platform != "linux":
+    if SYSTEM.name != "linux":
         return False
     try:
         child = subprocess.Popen(["true"], stdin=subprocess.DEVNULL)  # noqa: S607  any `true` will do

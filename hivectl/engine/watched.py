@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import stat
-import sys
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -16,6 +15,8 @@ from pathlib import Path
 
 from watchfiles import Change, DefaultFilter
 from watchfiles._rust_notify import RustNotify, WatchfilesRustInternalError
+
+from hivectl.kit.system import SYSTEM
 
 CHUNK = 1000
 """Directories given to the system at once: no other thread runs meanwhile (25 ms)."""
@@ -26,7 +27,7 @@ MOST_MENDED = 20
 STEP_MS = 5
 """How long one look at what was told takes at least."""
 _VCS = frozenset({".git", ".hg", ".svn", ".jj", ".bzr", "CVS", "_darcs"})
-_IS_RECURSIVE = sys.platform.startswith("darwin")
+_IS_RECURSIVE = SYSTEM.watches_trees
 """FSEvents watches whole trees, follows no links, and is slow with many directories."""
 
 

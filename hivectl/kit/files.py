@@ -8,8 +8,9 @@ from __future__ import annotations
 import fcntl
 import os
 import stat
-import sys
 from pathlib import Path
+
+from hivectl.kit.system import SYSTEM
 
 
 class LockHeld(Exception):  # noqa: N818  it names a state, not a failure
@@ -46,10 +47,7 @@ def sync_dir(path: Path) -> None:
 
 def data_sync(fd: int) -> None:
     """Make a file's bytes durable: fdatasync, or the full sync of macOS."""
-    if sys.platform == "darwin":
-        fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
-    else:
-        os.fdatasync(fd)
+    SYSTEM.data_sync(fd)
 
 
 def write_all(fd: int, data: bytes) -> None:
@@ -119,7 +117,4 @@ def set_private_umask() -> None:
 
 def boot_id() -> str:
     """What changes with every boot of the machine; empty where it cannot be told."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        return ""
+    return SYSTEM.boot_id()

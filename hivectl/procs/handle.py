@@ -8,16 +8,20 @@ import os
 import signal
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from hivectl.kit.aio import Nursery
 from hivectl.kit.clock import Clock
 from hivectl.model.errors import HiveError
 from hivectl.ports import Exit, Spool, StopMode, StopReason
-from hivectl.procs import link, rundir, shim, trees
+from hivectl.procs import link, rundir, shim
 from hivectl.procs.orphan import Orphan
 from hivectl.procs.rundir import LOST, Record, RunDir
+from hivectl.procs.shim import SYSTEM
+
+if TYPE_CHECKING:
+    from hivectl.procs.shim import Held, System
 
 ACK_LIMIT_S = 10.0
 """How long a shim may take to confirm a command. (A frame may wait as long as the child does not read.)"""
@@ -48,10 +52,12 @@ class LocalHandle:
         *,
         shim_gone: asyncio.Event | None = None,
         pipes: dict[str, int] | None = None,
+        system: System = SYSTEM,
     ) -> None:
         """For a process this daemon has started: when its shim was reaped, and its pipes, held."""
         self._directory = directory
         self._clock = clock
+        self._system = system
         self._task: asyncio.Task[None] | None = None
         self._shim_gone = shim_gone
         self._record: Record | None = None
@@ -64,7 +70,7 @@ class LocalHandle:
         self._ended = asyncio.Event()
         self._changed = asyncio.Event()
         self._is_closed = False
-        self._pidfd: int | None = None
+        self._held: Held | None = None
         self._spare = pipes or {}
         self._spools: dict[str, int] = {}
 
@@ -257,7 +263,7 @@ class LocalHandle:
     async def attach(self) -> bool:
         """Connect to the shim; False when there is none. Raises HiveError for an unknown protocol."""
         try:
-            connection = await link.connect(self._directory.path, self.on_line)
+            connection = await link.connect(self._directory.path, self.on_line, self._system)
         except OSError:
             return False
         try:
@@ -275,8 +281,8 @@ class LocalHandle:
             self._spare = self._directory.open_pipes(is_stdin_open=hello.is_stdin_open)
         elif not hello.is_stdin_open:
             self._drop_spare_stdin()
-        if self._record is not None and self._pidfd is None:
-            self._pidfd = trees.open_process(self._record.child, self._record.child_start)
+        if self._record is not None and self._held is None:
+            self._held = self._system.hold(self._record.child, self._record.child_start)
         for asked in self._asked.values():
             connection.send(asked.line, asked.data)
         self._changed.set()
@@ -346,17 +352,18 @@ class LocalHandle:
             record = self._record = self._record or self._directory.read_record()
             if record is None:
                 return LOST
-            if self._pidfd is None:
-                self._pidfd = trees.open_process(record.child, record.child_start)
-            if self._pidfd is None and self._directory.read_fields(shim.SPEC) is None:
+            if self._held is None:
+                self._held = self._system.hold(record.child, record.child_start)
+            if self._held is None and self._directory.read_fields(shim.SPEC) is None:
                 return LOST  # half a directory, and nobody lives
             self._orphan = Orphan(
                 self._directory,
                 record,
                 self._clock,
-                pidfd=self._pidfd,
+                held=self._held,
                 stdin=self._spare.pop("in", None),
                 on_change=self._changed.set,
+                system=self._system,
             )
             for tag, asked in list(self._asked.items()):
                 self._apply(tag, asked)
@@ -371,13 +378,13 @@ class LocalHandle:
         record = self._record
         if record is None:
             return False
-        fd = trees.open_process(record.shim, record.shim_start)
-        if fd is None:
+        held = self._system.hold(record.shim, record.shim_start)
+        if held is None:
             return False
         try:
-            signal.pidfd_send_signal(fd, signal.SIGKILL)
+            held.signal(signal.SIGKILL)
         finally:
-            os.close(fd)
+            held.close()
         return True
 
     def finish(self, ended: Exit) -> None:
@@ -394,9 +401,11 @@ class LocalHandle:
         self._ended.set()
 
     def _close_fds(self) -> None:
-        for fd in [*self._spare.values(), *([] if self._pidfd is None else [self._pidfd])]:
+        for fd in self._spare.values():
             os.close(fd)
-        self._spare, self._pidfd = {}, None
+        if self._held is not None:
+            self._held.close()
+        self._spare, self._held = {}, None
 
     def release(self) -> None:
         """Give every descriptor back; the process goes on."""

@@ -9,16 +9,21 @@ import os
 import shutil
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hivectl.kit import failpoint
 from hivectl.kit.aio import Nursery
 from hivectl.kit.clock import Clock
 from hivectl.model.errors import HiveError
 from hivectl.ports import Launch
-from hivectl.procs import rundir, shim
+from hivectl.procs import rundir
 from hivectl.procs.handle import LocalHandle
 from hivectl.procs.reaper import Reaper
 from hivectl.procs.rundir import RunDir, StopTimes
+from hivectl.procs.shim import SYSTEM
+
+if TYPE_CHECKING:
+    from hivectl.procs.shim import System
 
 START_LIMIT_S = 20.0
 """How long a shim may take to start its child, and an adopted one to be ready."""
@@ -39,21 +44,26 @@ class LocalHost:
         times: StopTimes | None = None,
         child_umask: int = 0o022,
         failpoints: str = "",
+        system: System = SYSTEM,
     ) -> None:
         """`child_umask`: the daemon's own is private, which is no umask for work in a project.
-        `failpoints`: HIVECTL_FAILPOINT for the shims."""
+        `failpoints`: HIVECTL_FAILPOINT for the shims. `system`: what they go through, and we."""
         self._runs_dir = runs_dir
         self._clock = clock
         self._times = times or StopTimes()
         self._child_umask = child_umask
         self._failpoints = failpoints
-        self._reaper = Reaper()
+        self._system = system
+        self._reaper = Reaper(system)
         self._is_open = False
         self._tasks = Nursery(self._on_failure)
         self._handles: dict[str, LocalHandle] = {}
 
     def _on_failure(self, name: str, error: BaseException) -> None:
         log.error("the watch over a process failed", extra={"process_id": name}, exc_info=error)
+
+    def _directory(self, process: str) -> RunDir:
+        return RunDir(self._runs_dir, process, self._system)
 
     def _open(self) -> None:
         if not self._is_open:
@@ -63,7 +73,7 @@ class LocalHost:
     async def start(self, process: str, launch: Launch) -> LocalHandle:
         """Start a child under a shim of its own. Raises HiveError SPAWN_FAILED or STORAGE_FULL."""
         self._open()
-        directory = RunDir(self._runs_dir, process)
+        directory = self._directory(process)
         try:
             pid, report, pipes = await asyncio.to_thread(self._spawn, directory, launch)
         except OSError as error:
@@ -71,7 +81,9 @@ class LocalHost:
             raise rundir.start_error("shim", error.errno or 0, launch) from error
         gone = self._reaper.watch(pid)
         failpoint.hit("shim_forked")
-        handle = LocalHandle(directory, self._clock, shim_gone=gone, pipes=pipes)
+        handle = LocalHandle(
+            directory, self._clock, shim_gone=gone, pipes=pipes, system=self._system
+        )
         try:
             said = (await self._hear(pid, report)).split()
             if said[:1] != ["ok"]:
@@ -158,13 +170,13 @@ class LocalHost:
         Raises HiveError UNAVAILABLE when its shim neither starts nor ends, PROTOCOL_MISMATCH when it
         is of another version."""
         self._open()
-        directory = RunDir(self._runs_dir, process)
+        directory = self._directory(process)
         until = asyncio.get_running_loop().time() + START_LIMIT_S
         while True:
-            handle = LocalHandle(directory, self._clock)
+            handle = LocalHandle(directory, self._clock, system=self._system)
             is_locked = directory.is_locked()  # asked first: what is read next cannot change if not
             record, ended = directory.read_record(), directory.read_exit()
-            if ended is None and record is not None and record.boot != shim.boot_id():
+            if ended is None and record is not None and record.boot != self._system.boot_id():
                 ended = await asyncio.to_thread(directory.write_lost)
             if ended is not None:
                 handle.finish(ended)
@@ -182,7 +194,7 @@ class LocalHost:
         handle = self._handles.pop(process, None)
         if handle is not None and handle.exit is not None:
             handle.release()
-        RunDir(self._runs_dir, process).remove()
+        self._directory(process).remove()
 
     def list_processes(self) -> list[str]:
         """Ids of all process directories. Finishes deletions that a crash has cut short."""

@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hivectl.model.errors import HiveError
 from hivectl.procs import shim
+from hivectl.procs.shim import SYSTEM
+
+if TYPE_CHECKING:
+    from hivectl.procs.shim import System
 
 HELLO_LIMIT_S = 10.0
 
@@ -88,19 +92,16 @@ class Link(asyncio.Protocol):
             self._transport.abort()
 
 
-async def connect(run_dir: Path, on_line: Callable[[list[str]], None]) -> Link:
-    """Connect to the shim in `run_dir`, however long its path is.
+async def connect(
+    run_dir: Path, on_line: Callable[[list[str]], None], system: System = SYSTEM
+) -> Link:
+    """Connect to the shim in `run_dir`, on Linux however long its path is.
 
-    Linux: through a descriptor of the directory. Elsewhere the path must fit into a socket address; a
-    shorter HIVECTL_HOME helps. Raises OSError."""
-    loop = asyncio.get_running_loop()
-    if sys.platform != "linux":
-        path = os.fspath(run_dir / shim.SOCKET)
-        _, link = await loop.create_unix_connection(lambda: Link(on_line), path)
-        return link
+    Elsewhere the path must fit into a socket address; a shorter HIVECTL_HOME helps. Raises OSError."""
     directory = os.open(run_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        path = f"/proc/self/fd/{directory}/{shim.SOCKET}"
+        path = system.reach(directory, os.fspath(run_dir / shim.SOCKET))
+        loop = asyncio.get_running_loop()
         _, link = await loop.create_unix_connection(lambda: Link(on_line), path)
         return link
     finally:

@@ -9,21 +9,26 @@ from __future__ import annotations
 
 import asyncio
 import os
-import select
 import signal
 from collections.abc import Callable
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from hivectl.kit.clock import Clock
-from hivectl.procs import reaper, shim, trees
+from hivectl.procs import shim, trees
 from hivectl.procs.rundir import Record, RunDir
+from hivectl.procs.shim import SYSTEM
+
+if TYPE_CHECKING:
+    from hivectl.procs.shim import Held, System
 
 CODE_WAIT_S = 2.0
 """How long to wait for the parent of an ended child to reap it; before that there is no exit code."""
 EMPTY_PASSES = 2
 """A sweep is over after so many passes in a row that found nobody."""
 SWEEP_LIMIT_S = 10.0
-_WHOLE_GROUP = 4  # PIDFD_SIGNAL_PROCESS_GROUP
+ASK_S = 0.2
+"""How often a child is looked at where nothing tells of its end."""
 
 
 class Strays:
@@ -31,12 +36,15 @@ class Strays:
 
     is_shim_lost = True
 
-    def __init__(self, record: Record, mark: str, pidfd: int | None) -> None:
+    def __init__(
+        self, record: Record, mark: str, held: Held | None, system: System = SYSTEM
+    ) -> None:
         self._record = record
         self._mark = mark
-        self._pidfd = pidfd
+        self._held = held
+        self._system = system
         self.status: int | None = None
-        self.is_ended = pidfd is None
+        self.is_ended = held is None
         self.is_alone = False
         self.swept = 0
         self._killed: set[trees.Named] = set()
@@ -45,20 +53,24 @@ class Strays:
         self._began: float | None = None
         self._empty = 0
 
+    @property
+    def look_s(self) -> float | None:
+        """Only where nothing tells of the child's end."""
+        is_told = self._held is None or self._held.fd is not None or self.is_ended
+        return None if is_told else ASK_S
+
     def reap(self, now: float) -> None:
         """Learn the exit status once the child has ended, then whether it was the last."""
-        if not self.is_ended and self._pidfd is not None:
-            self._ask_status(now, self._pidfd)
+        if not self.is_ended and self._held is not None:
+            self._ask_status(now, self._held)
         if self.is_ended and self._began is None and not self.is_alone:
-            self.is_alone = not trees.find_marked(self._mark)
+            self.is_alone = not trees.find_marked(self._mark, self._system)
 
-    def _ask_status(self, now: float, pidfd: int) -> None:
-        poll = select.poll()
-        poll.register(pidfd, select.POLLIN)
-        if not poll.poll(0):
+    def _ask_status(self, now: float, held: Held) -> None:
+        if not held.has_ended():
             return
         self._gone_at = now if self._gone_at is None else self._gone_at
-        self.status = reaper.read_status(pidfd)
+        self.status = held.status()
         self.is_ended = self.status is not None or now - self._gone_at >= CODE_WAIT_S
 
     @property
@@ -68,24 +80,20 @@ class Strays:
 
     def terminate(self) -> None:
         """SIGTERM to the child's group, or to the child alone when it leads none."""
-        if self._pidfd is None or self._gone_at is not None:
-            return
-        try:
-            signal.pidfd_send_signal(self._pidfd, signal.SIGTERM, None, _WHOLE_GROUP)
-        except OSError:  # before Linux 6.9 only the child itself can be named safely
+        if self._held is not None and self._gone_at is None:
             with suppress(OSError):
-                signal.pidfd_send_signal(self._pidfd, signal.SIGTERM)
+                self._held.signal_group(signal.SIGTERM)
 
     def sweep(self, now: float) -> bool:
         """One pass; True when two in a row found nobody, or no more can be done."""
         self._began = now if self._began is None else self._began
         below = set()
-        if self._pidfd is not None and not self.is_ended and self._gone_at is None:
-            below = trees.find_below(self._record.child)
+        if self._held is not None and not self.is_ended and self._gone_at is None:
+            below = trees.find_below(self._record.child, self._system)
             with suppress(OSError):
-                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
-        found = trees.find_marked(self._mark) - {self._record.child}
-        killed, denied = trees.kill_all(found, self._mark, below=below)
+                self._held.signal(signal.SIGKILL)
+        found = trees.find_marked(self._mark, self._system) - {self._record.child}
+        killed, denied = trees.kill_all(found, self._mark, below=below, system=self._system)
         self._killed |= killed
         self.swept = len(self._killed)
         self.denied = {pid for pid, _ in denied}
@@ -104,23 +112,25 @@ class Orphan:
         record: Record,
         clock: Clock,
         *,
-        pidfd: int | None,
+        held: Held | None,
         stdin: int | None,
         on_change: Callable[[], None],
+        system: System = SYSTEM,
     ) -> None:
-        """`pidfd`: the child, None when it is gone. `stdin`: a write end that was open all the time; without
-        one the child has seen the end of its input; it is closed here, the pidfd by the caller.
+        """`held`: the child, None when it is gone. `stdin`: a write end that was open all the time; without
+        one the child has seen the end of its input; it is closed here, the child let go by the caller.
         Raises OSError."""
         spec = directory.read_fields(shim.SPEC) or {}
         self._directory = directory
         self._clock = clock
-        self._pidfd = pidfd
+        self._held = held
+        self._system = system
         self._on_change = on_change
         self._wake = asyncio.Event()
         self._watched: set[int] = set()
         self._writing: int | None = None
         self._fds: list[int] = []
-        self.body = Strays(record, spec.get("mark", ""), pidfd)
+        self.body = Strays(record, spec.get("mark", ""), held, system)
         try:
             spools = {name: self._open_spool(name) for name in shim.SPOOLS}
             frames = shim.Frames(self._open(directory.file(shim.FRAMES), os.O_RDWR))
@@ -146,7 +156,8 @@ class Orphan:
         if not path.exists():
             os.mkfifo(path, 0o600)
         fifo = self._open(path, os.O_RDWR | os.O_NONBLOCK)
-        return shim.Spool(fifo, self._open(self._directory.file(shim.SPOOLS[name]), os.O_RDWR))
+        file = self._open(self._directory.file(shim.SPOOLS[name]), os.O_RDWR)
+        return shim.Spool(fifo, file, self._system)
 
     def poke(self) -> None:
         """Something was asked of the supervisor."""
@@ -183,8 +194,9 @@ class Orphan:
         wanted: set[int] = set()
         if supervisor.wants_output():
             wanted = {spool.fifo for spool in supervisor.spools.values()}
-        if self._pidfd is not None and not self.body.is_ended and not self.body.is_status_awaited:
-            wanted.add(self._pidfd)
+        child = None if self._held is None else self._held.fd
+        if child is not None and not self.body.is_ended and not self.body.is_status_awaited:
+            wanted.add(child)
         for fd in self._watched - wanted:
             loop.remove_reader(fd)
         for fd in wanted:

@@ -17,12 +17,16 @@ import sys
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hivectl.kit import failpoint, files
 from hivectl.model.errors import HiveError
 from hivectl.ports import Exit, Launch, StopReason
 from hivectl.procs import shim
-from hivectl.procs.trees import MARK
+from hivectl.procs.shim import MARK, SYSTEM
+
+if TYPE_CHECKING:
+    from hivectl.procs.shim import System
 
 RUN_DIR = "{run_dir}/"
 GONE = ".gone"
@@ -75,12 +79,13 @@ def shim_words(run_dir: str) -> list[str]:
 class RunDir:
     """The directory of one process."""
 
-    def __init__(self, runs_dir: Path, process: str) -> None:
+    def __init__(self, runs_dir: Path, process: str, system: System = SYSTEM) -> None:
         """Raises ValueError when `process` is no id: it becomes part of a path."""
         if not _PROCESS.fullmatch(process):
             raise ValueError(f"{process!r} is no process id")
         self.process = process
         self.path = runs_dir / process
+        self._system = system
 
     def file(self, name: str) -> Path:
         """The path of one of the shim's files."""
@@ -135,7 +140,8 @@ class RunDir:
 
         return {
             "version": shim.VERSION,
-            "boot": files.boot_id(),
+            "system": self._system.name,
+            "boot": self._system.boot_id(),
             "mark": launch.mark,
             "interrupt": launch.interrupt_frame.hex(),
             "deadline": limit(launch.deadline_s),
@@ -218,7 +224,7 @@ class RunDir:
                         (os.POSIX_SPAWN_OPEN, 2, log, flags, 0o600),
                         (os.POSIX_SPAWN_DUP2, source_lock, shim.LOCK_FD),
                     ],
-                    setsid=sys.platform == "linux",  # elsewhere the shim does it alone
+                    setsid=self._system.spawns_sessions,  # else the shim does it alone
                     setsigmask=[],
                     setsigdef=[signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP],
                 )

@@ -91,6 +91,12 @@ MAX_POLL_MS = 1e9
 """What poll can take; a deadline further off is looked at again then."""
 FAILPOINTS = ("shim_start", "shim_splice", "shim_exit")
 SWEEP_POLL_S = 0.02
+NOTE_S = 1.0
+"""How often descendants are written down where orphans do not come to the shim."""
+ALONE_POLL_S = 0.1
+"""How often it is looked there whether an ended child has left any."""
+EMPTY_PASSES = 2
+"""A sweep there is over after so many passes in a row that found nobody."""
 FULL_ERRORS = frozenset([errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG])
 """Errors of a spool's disk that may pass: wait, lose nothing."""
 
@@ -150,14 +156,6 @@ def open_new(name: str) -> int:
     return os.open(name, flags, 0o600)
 
 
-def sync(fd: int) -> None:
-    """Make a file's bytes durable."""
-    if sys.platform == "darwin":
-        fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
-    else:
-        os.fdatasync(fd)
-
-
 def sync_dir(directory: str) -> None:
     """Make the names in a directory durable."""
     fd = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
@@ -170,7 +168,7 @@ def sync_dir(directory: str) -> None:
 def publish(fd: int, temporary: str, name: str, data: bytes) -> None:
     """Give a written-to-the-disk file its name: it is seen whole or not at all. Raises OSError."""
     os.pwrite(fd, data, 0)
-    sync(fd)
+    SYSTEM.sync(fd)
     os.rename(temporary, name)
     sync_dir(os.path.dirname(name) or ".")
 
@@ -179,27 +177,8 @@ def preallocate(name: str, size: int) -> int:
     """A new file whose room on the disk is certain."""
     fd = open_new(name)
     os.pwrite(fd, b"\n" * size, 0)
-    sync(fd)
+    SYSTEM.sync(fd)
     return fd
-
-
-def process_start(pid: int) -> str:
-    """When a process was started, in the kernel's ticks; with the pid it names one process for ever.
-
-    Empty when there is no such process (or no /proc)."""
-    try:
-        stat = read_file(f"/proc/{pid}/stat")
-    except OSError:
-        return ""
-    return stat.rpartition(b")")[2].split()[19].decode()
-
-
-def boot_id() -> str:
-    """What changes with every boot; empty where it cannot be told."""
-    try:
-        return read_file("/proc/sys/kernel/random/boot_id").decode().strip()
-    except OSError:
-        return ""
 
 
 # --- failpoints --------------------------------------------------------------------------------------
@@ -234,6 +213,546 @@ def hit(name: str) -> None:
         raise OSError(getattr(errno, argument), f"failpoint {name}")
 
 
+# --- systems -----------------------------------------------------------------------------------------
+
+MARK = "HIVECTL_EXECUTION"
+"""In the environment of everything an execution has started."""
+_DEAD = frozenset(b"ZXx")
+
+
+class Entry:
+    """A line of the process table."""
+
+    def __init__(
+        self, parent: int, group: int, session: int, start: str, *, is_dead: bool, is_ours: bool
+    ) -> None:
+        self.parent = parent
+        self.group = group
+        self.session = session
+        self.start = start
+        """When it was started, in the system's own measure; with the pid it names one process for ever."""
+        self.is_dead = is_dead
+        """Ended, and kept for its parent's sake alone."""
+        self.is_ours = is_ours
+        """It belongs to our user, as far as the system tells without much ado."""
+
+
+if TYPE_CHECKING:
+    from typing import Any, Protocol
+
+    class Watch(Protocol):
+        """Something that becomes readable."""
+
+        def fileno(self) -> int: ...
+        def close(self) -> None: ...
+
+    class Held(Protocol):
+        """One very process, however its pid is used later."""
+
+        fd: int | None
+        """Readable when the process has ended; None: it must be asked now and then."""
+
+        def has_ended(self) -> bool: ...
+        def status(self) -> int | None: ...
+        def signal(self, number: int) -> None: ...
+        def signal_group(self, number: int) -> None: ...
+        def close(self) -> None: ...
+
+    class System(Protocol):
+        """All in which systems differ for starting, watching and ending processes."""
+
+        name: str
+        can_splice: bool
+        """The kernel moves bytes from a pipe to a file, and no death in between costs any."""
+        inherits: bool
+        """Orphans come to the nearest ancestor that asked for them: no descendant can be lost."""
+        spawns_sessions: bool
+        """A process can be started as the leader of a session."""
+
+        def sync(self, fd: int) -> None: ...
+        def boot_id(self) -> str: ...
+        def become_heir(self) -> None: ...
+        def widen(self, pipe: int) -> None: ...
+        def go_first(self) -> None: ...
+        def peer_uid(self, sock: _socket.socket) -> int: ...
+        def reach(self, directory: int, path: str) -> str: ...
+        def look(self, pid: int) -> Entry: ...
+        def start_of(self, pid: int) -> str: ...
+        def children(self, pid: int) -> list[int]: ...
+        def pids(self) -> list[int]: ...
+        def table(self) -> dict[int, Entry]: ...
+        def environment(self, pid: int) -> list[bytes]: ...
+        def arguments(self, pid: int) -> list[bytes]: ...
+        def hold(self, pid: int, start: str) -> Held | None: ...
+        def family(self, pid: int, mark: str) -> Family: ...
+
+
+class Unix:
+    """What every system can do: read and write, ask again, know a process by its pid and start time.
+
+    Below it stands what a process table is made of: `look`, `pids`, `environment`, `arguments`. Orphans
+    go to the first process of the machine."""
+
+    name = "unix"
+    can_splice = False
+    inherits = False
+    spawns_sessions = False
+
+    def sync(self, fd: int) -> None:
+        """Make a file's bytes durable."""
+        os.fsync(fd)
+
+    def boot_id(self) -> str:
+        """What changes with every boot; empty where it cannot be told."""
+        return ""
+
+    def become_heir(self) -> None:
+        """Let every orphan below this process become its child, where that can be."""
+
+    def widen(self, pipe: int) -> None:
+        """Give a pipe more room, where that can be."""
+
+    def go_first(self) -> None:
+        """When memory runs out this process goes before others do, where that can be said."""
+
+    def reach(self, directory: int, path: str) -> str:  # noqa: ARG002  some need the one, some the other
+        """How a socket at `path`, in an open directory, is named, however long the path is."""
+        return path
+
+    if TYPE_CHECKING:
+
+        def peer_uid(self, sock: _socket.socket) -> int:
+            """The user at the other end of a UNIX socket; -1 when it cannot be told."""
+
+        def look(self, pid: int) -> Entry:
+            """A process as it is now. Raises ProcessLookupError."""
+
+        def pids(self) -> list[int]:
+            """Every process that can be seen."""
+
+        def environment(self, pid: int) -> list[bytes]:
+            """`NAME=value` items a process was started with. Raises OSError, PermissionError of another user's."""
+
+        def arguments(self, pid: int) -> list[bytes]:
+            """What a process was started as. Raises OSError."""
+
+    def start_of(self, pid: int) -> str:
+        """When a process was started; empty when there is none."""
+        try:
+            return self.look(pid).start
+        except OSError:
+            return ""
+
+    def table(self) -> dict[int, Entry]:
+        """All living processes."""
+        found = {}
+        for pid in self.pids():
+            try:
+                entry = self.look(pid)
+            except OSError:
+                continue
+            if not entry.is_dead:
+                found[pid] = entry
+        return found
+
+    def children(self, pid: int) -> list[int]:
+        """The direct children of a process, zombies included."""
+        found = []
+        for other in self.pids():
+            try:
+                if self.look(other).parent == pid:
+                    found.append(other)
+            except OSError:
+                continue
+        return found
+
+    def hold(self, pid: int, start: str) -> Held | None:
+        """The very process that had this pid and start time; None when it is gone."""
+        return Named(self, pid, start) if start and self.start_of(pid) == start else None
+
+    def family(self, pid: int, mark: str) -> Family:
+        """How the shim cares for its child."""
+        return Clan(pid, mark)
+
+
+class Named:
+    """A process known by its pid and start time: both are looked at right before it is signalled."""
+
+    def __init__(self, system: Unix, pid: int, start: str, watch: Watch | None = None) -> None:
+        self._system = system
+        self._pid = pid
+        self._start = start
+        self._watch = watch
+        self.fd = None if watch is None else watch.fileno()
+        self._status: int | None = None
+
+    def has_ended(self) -> bool:
+        """It is gone, or a zombie."""
+        try:
+            entry = self._system.look(self._pid)
+        except OSError:
+            return True
+        return entry.is_dead or entry.start != self._start
+
+    def status(self) -> int | None:
+        """How it ended, when it was our child; None: not known."""
+        if self._status is None:
+            try:
+                pid, status = os.waitpid(self._pid, os.WNOHANG)
+            except ChildProcessError:
+                return None
+            self._status = status if pid else None
+        return self._status
+
+    def signal(self, number: int) -> None:
+        """Signal it. Raises ProcessLookupError when it is gone, PermissionError."""
+        if self._status is not None or self._system.start_of(self._pid) != self._start:
+            raise ProcessLookupError(self._pid)
+        os.kill(self._pid, number)
+
+    def signal_group(self, number: int) -> None:
+        """Signal the group it leads, or it alone where it leads none. Raises OSError."""
+        if self._status is None and self._system.look(self._pid).start == self._start:
+            try:
+                os.killpg(self._pid, number)
+            except ProcessLookupError:  # it leads none
+                self.signal(number)
+            return
+        self.signal(number)
+
+    def close(self) -> None:
+        """Let go."""
+        if self._watch is not None:
+            self._watch.close()
+        self._watch = self.fd = None
+
+
+class Procfs(Unix):
+    """The process table as /proc shows it: Linux's own, and Darwin's ways where they are tried on Linux."""
+
+    name = "procfs"
+
+    def boot_id(self) -> str:
+        """The kernel makes one at each boot."""
+        try:
+            return read_file("/proc/sys/kernel/random/boot_id").decode().strip()
+        except OSError:
+            return ""
+
+    def peer_uid(self, sock: _socket.socket) -> int:
+        """As it was when the peer connected."""
+        credentials = sock.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 12)
+        return int.from_bytes(credentials[4:8], sys.byteorder)
+
+    def pids(self) -> list[int]:
+        """Every process of this pid namespace."""
+        return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+
+    def look(self, pid: int) -> Entry:
+        """From its stat file. The name in parentheses may hold anything; the rest is numbers."""
+        try:
+            stat = read_file(f"/proc/{pid}/stat")
+        except FileNotFoundError:
+            raise ProcessLookupError(errno.ESRCH, "no such process", pid) from None
+        state, parent, group, session, *rest = stat.rpartition(b")")[2].split()
+        return Entry(
+            int(parent), int(group), int(session), rest[15].decode(), is_dead=state[0] in _DEAD, is_ours=True
+        )  # fmt: skip
+
+    def environment(self, pid: int) -> list[bytes]:
+        """Empty for one that is dying."""
+        return read_file(f"/proc/{pid}/environ").split(b"\0")
+
+    def arguments(self, pid: int) -> list[bytes]:
+        """Empty for one that is dying."""
+        return read_file(f"/proc/{pid}/cmdline").split(b"\0")
+
+
+class Linux(Procfs):
+    """splice, pidfds and the subreaper: nothing is lost, nobody escapes, no pid is mistaken."""
+
+    name = "linux"
+    can_splice = True
+    inherits = True
+    spawns_sessions = True
+
+    def sync(self, fd: int) -> None:
+        """The bytes and the size, not the times."""
+        os.fdatasync(fd)
+
+    def become_heir(self) -> None:
+        """The subreaper."""
+        import ctypes  # noqa: PLC0415  2 ms that only Linux needs
+
+        ctypes.CDLL(None, use_errno=True).prctl(36, 1, 0, 0, 0)
+
+    def widen(self, pipe: int) -> None:
+        """F_SETPIPE_SZ."""
+        try:
+            fcntl.fcntl(pipe, 1031, PIPE_BYTES)
+        except OSError:
+            pass  # the user's pipes are used up; the usual size does as well
+
+    def go_first(self) -> None:
+        """Raising the score needs no rights."""
+        try:
+            score = int(read_file("/proc/self/oom_score_adj"))
+            fd = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
+            os.write(fd, str(min(1000, score + 500)).encode())
+            os.close(fd)
+        except OSError:
+            pass  # no /proc
+
+    def reach(self, directory: int, path: str) -> str:
+        """By the descriptor: no path is too long."""
+        return f"/proc/self/fd/{directory}/{path.rpartition('/')[2]}"
+
+    def children(self, pid: int) -> list[int]:
+        """The kernel's own list, where it keeps one."""
+        try:
+            found: list[int] = []
+            for task in os.listdir(f"/proc/{pid}/task"):
+                path = f"/proc/{pid}/task/{task}/children"
+                found += [int(item) for item in read_file(path).split()]
+        except OSError:  # no CONFIG_PROC_CHILDREN, or it has just ended
+            return super().children(pid)
+        return found
+
+    def hold(self, pid: int, start: str) -> Held | None:
+        """By a pidfd: from here on the pid may be recycled without harm."""
+        try:
+            fd = os.pidfd_open(pid)
+        except OSError:
+            return None
+        if start and self.start_of(pid) == start:
+            return Pidfd(fd)
+        os.close(fd)
+        return None
+
+    def family(self, pid: int, mark: str) -> Family:  # noqa: ARG002  nobody needs to be told by it
+        """Every orphan comes to the shim."""
+        return Family(pid)
+
+
+class Pidfd:
+    """A process by a descriptor of it (Linux)."""
+
+    GET_INFO, INFO_EXIT, INFO_BYTES = 0xC040FF0B, 1 << 3, 64
+    WHOLE_GROUP = 4
+
+    def __init__(self, fd: int) -> None:
+        self.fd: int | None = fd
+
+    def has_ended(self) -> bool:
+        """Its descriptor is readable then."""
+        poll = select.poll()
+        poll.register(self._open, select.POLLIN)
+        return bool(poll.poll(0))
+
+    @property
+    def _open(self) -> int:
+        if self.fd is None:
+            raise ProcessLookupError(errno.ESRCH, "it was let go")
+        return self.fd
+
+    def status(self) -> int | None:
+        """By reaping it when it is our child, else from the kernel's record of one that was reaped by its
+        parent (Linux 6.15). None: not known (yet)."""
+        try:
+            found = os.waitid(os.P_PIDFD, self._open, os.WEXITED | os.WNOHANG)
+        except ChildProcessError:
+            return self._recorded()
+        if found is None:
+            return None
+        return found.si_status << 8 if found.si_code == os.CLD_EXITED else found.si_status
+
+    def _recorded(self) -> int | None:
+        info = bytearray(self.INFO_EXIT.to_bytes(8, sys.byteorder).ljust(self.INFO_BYTES, b"\0"))
+        try:
+            fcntl.ioctl(self._open, self.GET_INFO, info)
+        except OSError:
+            return None
+        if not int.from_bytes(info[:8], sys.byteorder) & self.INFO_EXIT:
+            return None
+        return int.from_bytes(info[60:64], sys.byteorder, signed=True)
+
+    def signal(self, number: int) -> None:
+        """Signal it. Raises OSError."""
+        _signal.pidfd_send_signal(self._open, number)
+
+    def signal_group(self, number: int) -> None:
+        """Signal the group it leads. Raises OSError."""
+        try:
+            _signal.pidfd_send_signal(self._open, number, None, self.WHOLE_GROUP)
+        except OSError:  # before Linux 6.9 only the process itself can be named safely
+            self.signal(number)
+
+    def close(self) -> None:
+        """Let go."""
+        if self.fd is not None:
+            os.close(self.fd)
+            self.fd = None
+
+
+class Darwin(Unix):
+    """macOS: libproc, sysctl and kqueue. Written from their headers and tried on Linux with a pretended
+    `kernel`, never on a Mac; what it does beside them is what `Procfs` does in the tests of both."""
+
+    name = "darwin"
+    FULLFSYNC = 51
+    PROCARGS_BYTES = 1 << 20
+    BSDINFO_BYTES = 136
+    ZOMBIE = 5
+
+    def __init__(self, kernel: Libc | None = None) -> None:
+        self._kernel = kernel or Libc()
+
+    def sync(self, fd: int) -> None:
+        """fsync alone leaves the bytes in the drive's cache."""
+        fcntl.fcntl(fd, self.FULLFSYNC)
+
+    def boot_id(self) -> str:
+        """kern.bootsessionuuid."""
+        return self._kernel.sysctl_by_name(b"kern.bootsessionuuid", 64).rstrip(b"\0").decode()
+
+    def peer_uid(self, sock: _socket.socket) -> int:
+        """getpeereid."""
+        return self._kernel.peer_uid(sock.fileno())
+
+    def pids(self) -> list[int]:
+        """proc_listallpids."""
+        return [pid for pid in self._kernel.all_pids() if pid > 0]
+
+    def look(self, pid: int) -> Entry:
+        """PROC_PIDTBSDINFO (struct proc_bsdinfo); the session is asked for apart, as the struct has none."""
+        info = self._kernel.bsdinfo(pid, self.BSDINFO_BYTES)
+        if len(info) < self.BSDINFO_BYTES:
+            raise ProcessLookupError(errno.ESRCH, "no such process", pid)
+        status, parent, uid, group = (_word(info, at) for at in (4, 16, 20, 100))
+        seconds, micros = (int.from_bytes(info[at : at + 8], sys.byteorder) for at in (120, 128))
+        try:
+            session = os.getsid(pid)
+        except OSError:
+            session = 0
+        return Entry(
+            parent, group, session, f"{seconds}.{micros:06}", is_dead=status == self.ZOMBIE, is_ours=uid == os.getuid()
+        )  # fmt: skip
+
+    def environment(self, pid: int) -> list[bytes]:
+        """KERN_PROCARGS2; hidden for protected programs, and then empty."""
+        try:
+            return parse_procargs(self._kernel.procargs(pid, self.PROCARGS_BYTES))[1]
+        except OSError:  # one number for many reasons
+            if self.look(pid).is_ours:
+                raise
+            raise PermissionError(errno.EPERM, "another user's process", pid) from None
+
+    def arguments(self, pid: int) -> list[bytes]:
+        """KERN_PROCARGS2 too."""
+        return parse_procargs(self._kernel.procargs(pid, self.PROCARGS_BYTES))[0]
+
+    def hold(self, pid: int, start: str) -> Held | None:
+        """With a kqueue that tells of its end (NOTE_EXIT), which is set before its start is looked at."""
+        watch = self._kernel.watch_exit(pid)
+        if start and self.start_of(pid) == start:
+            return Named(self, pid, start, watch)
+        if watch is not None:
+            watch.close()
+        return None
+
+
+def _word(data: bytes, at: int) -> int:
+    return int.from_bytes(data[at : at + 4], sys.byteorder)
+
+
+def parse_procargs(data: bytes) -> tuple[list[bytes], list[bytes]]:
+    """(arguments, environment) out of what KERN_PROCARGS2 gives: argc, the path, both, each ended by a NUL."""
+    if len(data) < 4:
+        return [], []
+    count = _word(data, 0)
+    _, _, rest = data[4:].partition(b"\0")
+    items = rest.lstrip(b"\0").split(b"\0")
+    return items[:count], items[count:]
+
+
+class Libc:
+    """The calls of macOS that Python has no name for, each with bytes in and out: the part that a test pretends."""
+
+    def __init__(self) -> None:
+        import ctypes  # noqa: PLC0415  only macOS needs it
+
+        self._c = ctypes
+        self._libc = ctypes.CDLL(None, use_errno=True)
+
+    def sysctl_by_name(self, name: bytes, size: int) -> bytes:
+        """A value; empty where there is none."""
+        buffer, length = self._c.create_string_buffer(size), self._c.c_size_t(size)
+        failed = self._libc.sysctlbyname(
+            name, buffer, self._c.byref(length), None, self._c.c_size_t(0)
+        )
+        return b"" if failed else bytes(buffer.raw[: length.value])
+
+    def procargs(self, pid: int, size: int) -> bytes:
+        """sysctl {CTL_KERN, KERN_PROCARGS2, pid}. Raises OSError, EINVAL also for another user's."""
+        name = (self._c.c_int * 3)(1, 49, pid)
+        buffer, length = self._c.create_string_buffer(size), self._c.c_size_t(size)
+        if self._libc.sysctl(name, 3, buffer, self._c.byref(length), None, self._c.c_size_t(0)):
+            number = self._c.get_errno()
+            raise OSError(number, os.strerror(number))
+        return bytes(buffer.raw[: length.value])
+
+    def all_pids(self) -> list[int]:
+        """proc_listallpids answers with their number."""
+        buffer = (self._c.c_int * 16384)()
+        count = self._libc.proc_listallpids(buffer, self._c.sizeof(buffer))
+        return list(buffer[: max(count, 0)])
+
+    def bsdinfo(self, pid: int, size: int) -> bytes:
+        """proc_pidinfo(PROC_PIDTBSDINFO); what it has written."""
+        buffer = self._c.create_string_buffer(size)
+        count = self._libc.proc_pidinfo(pid, 3, self._c.c_uint64(0), buffer, size)
+        return bytes(buffer.raw[: max(count, 0)])
+
+    def peer_uid(self, fd: int) -> int:
+        """getpeereid; -1 when it fails."""
+        uid, gid = self._c.c_uint32(), self._c.c_uint32()
+        failed = self._libc.getpeereid(fd, self._c.byref(uid), self._c.byref(gid))
+        return -1 if failed else int(uid.value)
+
+    def watch_exit(self, pid: int) -> Watch | None:
+        """What is readable when a process ends; None when it has ended."""
+        kqueue: Any = getattr(select, "kqueue")()  # noqa: B009  a name that only macOS has
+        # EVFILT_PROC, EV_ADD | EV_ONESHOT, NOTE_EXIT
+        event = getattr(select, "kevent")(pid, filter=-5, flags=0x11, fflags=0x80000000)  # noqa: B009
+        try:
+            kqueue.control([event], 0)
+        except OSError:
+            kqueue.close()
+            return None
+        watch: Watch = kqueue
+        return watch
+
+
+SYSTEMS = {"linux": Linux, "darwin": Darwin, "procfs": Procfs}
+SYSTEM: System = SYSTEMS.get(sys.platform, Linux)()
+"""What everything here goes through, chosen once."""
+
+
+def use_system(name: str) -> None:
+    """Take another system than the usual one: a shim does as whoever starts it."""
+    global SYSTEM  # noqa: PLW0603  at the start, before anything was done
+    if name and name != SYSTEM.name:
+        SYSTEM = SYSTEMS[name]()
+
+
+def has_mark(pid: int, mark: str) -> bool:
+    """Whether a process was started with HIVECTL_EXECUTION=`mark`."""
+    try:
+        return f"{MARK}={mark}".encode() in SYSTEM.environment(pid)
+    except OSError:
+        return False
+
+
 # --- bytes -------------------------------------------------------------------------------------------
 
 
@@ -244,13 +763,13 @@ class Spool:
     full disk the rest stays in the pipe. Elsewhere read and write, where a kill may cost one chunk.
     """
 
-    def __init__(self, fifo: int, file: int) -> None:
+    def __init__(self, fifo: int, file: int, system: System | None = None) -> None:
         self.fifo = fifo
         self.file = file
         self.size = os.fstat(file).st_size
         self.is_full = False
         self._held = b""
-        self._can_splice = hasattr(os, "splice")
+        self._can_splice = (system or SYSTEM).can_splice
 
     def move(self, limit: int) -> int:
         """Move at most `limit` bytes; 0 when the pipe is empty or (`is_full`) the disk is."""
@@ -506,6 +1025,7 @@ class Supervisor:
         self._phase_due: float | None = None
         self._retry_at = 0.0
         self._turn_due: float | None = None
+        self._looked_at = now
         self._is_kept = False
 
     # what is asked of it
@@ -588,6 +1108,7 @@ class Supervisor:
     def turn(self, now: float) -> None:
         """Do all that can be done now."""
         self.body.reap(now)
+        self._looked_at = now
         if self.stdin.pump():
             self._active_at = now
         self._move(now)
@@ -702,7 +1223,7 @@ class Supervisor:
         try:
             hit("shim_exit")
             for spool in self.spools.values():
-                sync(spool.file)
+                SYSTEM.sync(spool.file)
         except OSError:
             if not is_late:
                 self._retry_at = now + RETRY_FULL_S
@@ -717,6 +1238,8 @@ class Supervisor:
         times: list[float | None] = []
         if self.is_stalled:
             times.append(self._retry_at)
+        if self.body.look_s is not None:
+            times.append(self._looked_at + self.body.look_s)
         if self.phase == "run":
             if self._rung is not None:
                 times.append(self._rung_due)
@@ -786,10 +1309,14 @@ class Supervisor:
 
 
 if TYPE_CHECKING:
-    from typing import Protocol
 
     class Body(Protocol):
         """How a child is reaped, signalled and swept."""
+
+        @property
+        def look_s(
+            self,
+        ) -> float | None: ...  # how often it is to be asked though nothing seems to happen
 
         status: int | None
         is_ended: bool
@@ -804,45 +1331,6 @@ if TYPE_CHECKING:
 
 
 # --- the shim's own --------------------------------------------------------------------------------
-
-
-def become_subreaper() -> None:
-    """Every orphan below this process becomes its child (Linux; nothing elsewhere)."""
-    if sys.platform == "linux":
-        import ctypes  # noqa: PLC0415  2 ms that only Linux needs
-
-        ctypes.CDLL(None, use_errno=True).prctl(36, 1, 0, 0, 0)
-
-
-def list_children(pid: int) -> list[int]:
-    """The direct children of a process, zombies included."""
-    if sys.platform == "darwin":
-        import ctypes  # noqa: PLC0415  only macOS needs it
-
-        buffer = (ctypes.c_int * 4096)()
-        count = ctypes.CDLL("libproc.dylib").proc_listchildpids(pid, buffer, 4096 * 4)
-        return list(buffer[: max(count, 0)])
-    try:
-        found: list[int] = []
-        for task in os.listdir(f"/proc/{pid}/task"):
-            found += [int(item) for item in read_file(f"/proc/{pid}/task/{task}/children").split()]
-    except OSError:  # no CONFIG_PROC_CHILDREN, or it has just ended
-        return _scan_children(pid)
-    return found
-
-
-def _scan_children(pid: int) -> list[int]:
-    found = []
-    for name in os.listdir("/proc"):
-        if not name.isdigit():
-            continue
-        try:
-            stat = read_file(f"/proc/{name}/stat")
-        except OSError:
-            continue
-        if int(stat.rpartition(b")")[2].split()[1]) == pid:
-            found.append(int(name))
-    return found
 
 
 class Family:
@@ -864,6 +1352,11 @@ class Family:
         self._signalled: set[int] = set()
         self._began: float | None = None
         self._denied_since: float | None = None
+
+    @property
+    def look_s(self) -> float | None:
+        """Never: it hears of every end."""
+        return None
 
     def reap(self, now: float) -> None:  # noqa: ARG002  as the daemon's body has it
         """Take the exit status of whoever ended."""
@@ -911,7 +1404,7 @@ class Family:
     def _kill_children(self) -> tuple[int, int]:
         """(newly killed, children that were killed and are still there)."""
         fresh = rest = 0
-        for pid in list_children(os.getpid()):
+        for pid in SYSTEM.children(os.getpid()):
             if pid in self.denied:
                 continue
             rest += 1
@@ -926,6 +1419,112 @@ class Family:
                 fresh += 1
                 self.swept += pid != self.pid
         return fresh, rest
+
+
+class Clan(Family):
+    """The shim's child where orphans go to somebody else: its descendants are written down while their parents
+    live, and known by their start time, their group and session, and the execution's mark.
+
+    Not complete: who leaves its parents, its session and its environment within NOTE_S of its birth is
+    not found. Between the look at a start time and the signal lie microseconds."""
+
+    def __init__(self, pid: int, mark: str) -> None:
+        super().__init__(pid)
+        self._mark = mark
+        self._known: dict[int, Entry] = {}
+        self._noted_at: float | None = None
+        self._left_at: float | None = None
+        """When it was last looked who has outlived the child."""
+        self._is_childless = False
+        self._empty = 0
+
+    @property
+    def look_s(self) -> float | None:
+        """Seldom while the child lives, often when it has ended."""
+        return ALONE_POLL_S if self.is_ended else NOTE_S
+
+    def reap(self, now: float) -> None:
+        """Take exit statuses; now and then, look who is there."""
+        if not self._is_childless:
+            if self._noted_at is None or now - self._noted_at >= NOTE_S:
+                self._note(
+                    now
+                )  # before its end is known: afterwards its children are somebody else's
+            super().reap(now)
+            self._is_childless, self.is_alone = self.is_alone, False
+        if self.is_ended and self._began is None and not self.is_alone:
+            if self._left_at is None or now - self._left_at >= ALONE_POLL_S:
+                self._left_at = now
+                self._note(now)
+            self.is_alone = self._is_childless and not self._known
+
+    def _note(self, now: float) -> None:
+        self._noted_at = now
+        self._known = self._find()
+
+    def _find(self) -> dict[int, Entry]:
+        """The living descendants that can be told, by pid; those we may not signal left out."""
+        table = SYSTEM.table()
+        known = {
+            pid: entry
+            for pid, entry in self._known.items()
+            if pid in table and table[pid].start == entry.start
+        }
+        # While somebody lives that was seen in it, the session's number is nobody else's.
+        holds = not self.is_ended or any(table[pid].session == self.pid for pid in known)
+        for pid, entry in table.items():
+            if pid != self.pid and pid not in known:
+                is_near = holds and self.pid in (entry.session, entry.group)
+                if is_near or (entry.is_ours and has_mark(pid, self._mark)):
+                    known[pid] = entry
+        todo = [*known, self.pid] if not self.is_ended else [*known]
+        by_parent: dict[int, list[int]] = {}
+        for pid, entry in table.items():
+            by_parent.setdefault(entry.parent, []).append(pid)
+        while todo:
+            for pid in by_parent.get(todo.pop(), []):
+                if pid not in known and pid != self.pid:
+                    known[pid] = table[pid]
+                    todo.append(pid)
+        known.pop(os.getpid(), None)
+        return {pid: entry for pid, entry in known.items() if pid not in self.denied}
+
+    def sweep(self, now: float) -> bool:
+        """Kill whoever is found until two passes in a row find nobody; True then, or when no more can be done."""
+        self._began = now if self._began is None else self._began
+        until = time.monotonic() + SWEEP_SLICE_S
+        while True:
+            self._note(now)
+            fresh = self._kill_known()
+            self.reap(now)
+            self._empty = 0 if self._known or not self._is_childless else self._empty + 1
+            if self._empty >= EMPTY_PASSES:
+                self.is_alone = True
+                return True
+            if now - self._began >= SWEEP_WAIT_S:
+                self.denied |= self._known.keys()
+                return True
+            if not fresh or time.monotonic() > until:
+                return False
+
+    def _kill_known(self) -> int:
+        fresh = 0
+        if not self.is_ended:
+            os.kill(self.pid, _signal.SIGKILL)  # not reaped: nobody else's number
+        for pid, entry in self._known.items():
+            try:
+                if SYSTEM.start_of(pid) == entry.start:
+                    os.kill(pid, _signal.SIGKILL)
+            except PermissionError:
+                self.denied.add(pid)
+                continue
+            except ProcessLookupError:
+                continue
+            if pid not in self._signalled:
+                self._signalled.add(pid)
+                fresh += 1
+                self.swept += 1
+        return fresh
 
 
 class Client:
@@ -1078,7 +1677,7 @@ class Server:
             return
         sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM, 0, fd)
         sock.setblocking(False)
-        if len(self.clients) >= MAX_CLIENTS or peer_uid(sock) != os.getuid():
+        if len(self.clients) >= MAX_CLIENTS or SYSTEM.peer_uid(sock) != os.getuid():
             sock.close()
             return
         client = Client(sock)
@@ -1152,18 +1751,6 @@ def wake_on_child() -> int:
     return wake_r
 
 
-def peer_uid(sock: _socket.socket) -> int:
-    """The user at the other end of a UNIX socket; -1 when it cannot be told."""
-    if hasattr(_socket, "SO_PEERCRED"):
-        credentials = sock.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 12)
-        return int.from_bytes(credentials[4:8], sys.byteorder)
-    import ctypes  # noqa: PLC0415  only macOS needs it
-
-    uid, gid = ctypes.c_uint32(), ctypes.c_uint32()
-    failed = ctypes.CDLL(None).getpeereid(sock.fileno(), ctypes.byref(uid), ctypes.byref(gid))
-    return -1 if failed else uid.value
-
-
 class StartFailed(Exception):  # noqa: N818  it names an outcome
     """The child was not started; `args` are the stage and the errno."""
 
@@ -1214,11 +1801,7 @@ def open_fifos() -> tuple[dict[str, int], list[int]]:
         else:
             theirs.append(os.open(name, os.O_RDWR | os.O_CLOEXEC))
             ours[key] = first
-    if sys.platform == "linux":
-        try:
-            fcntl.fcntl(ours["out"], 1031, PIPE_BYTES)  # F_SETPIPE_SZ
-        except OSError:
-            pass  # the user's pipes are used up; the usual size does as well
+    SYSTEM.widen(ours["out"])
     return ours, theirs
 
 
@@ -1231,7 +1814,7 @@ def run_child(launch: bytes, stdio: list[int], go: int, report: int) -> NoReturn
         os.setsid()
         for number, fd in enumerate(stdio):
             os.dup2(fd, number)
-        raise_oom_score()
+        SYSTEM.go_first()
         for number in range(1, 32):
             if number not in (_signal.SIGKILL, _signal.SIGSTOP):
                 _signal.signal(number, _signal.SIG_DFL)
@@ -1251,17 +1834,6 @@ def run_child(launch: bytes, stdio: list[int], go: int, report: int) -> NoReturn
     os._exit(127)
 
 
-def raise_oom_score() -> None:
-    """When memory runs out the child goes before the shim does. Raising it needs no rights."""
-    try:
-        score = int(read_file("/proc/self/oom_score_adj"))
-        fd = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
-        os.write(fd, str(min(1000, score + 500)).encode())
-        os.close(fd)
-    except OSError:
-        pass  # not Linux, or no /proc
-
-
 def start_child(launch: bytes, stdio: list[int]) -> int:
     """Fork, put the child on record, let it go. Raises StartFailed with nothing left behind."""
     go_r, go_w = os.pipe()
@@ -1277,11 +1849,11 @@ def start_child(launch: bytes, stdio: list[int]) -> int:
     os.close(report_w)
     fields: dict[str, object] = {
         "version": VERSION,
-        "boot": boot_id(),
+        "boot": SYSTEM.boot_id(),
         "shim": os.getpid(),
-        "shim_start": process_start(os.getpid()),
+        "shim_start": SYSTEM.start_of(os.getpid()),
         "child": pid,
-        "child_start": process_start(pid),
+        "child_start": SYSTEM.start_of(pid),
     }
     try:
         publish(record, SHIM_NEW, SHIM, pack(fields))
@@ -1318,6 +1890,8 @@ def listen() -> _socket.socket:
 def start() -> tuple[Server, int]:
     """All that can fail, in an order that leaves nothing alive when it does."""
     spec = unpack(read_file(SPEC))
+    use_system(spec.get("system", ""))
+    SYSTEM.become_heir()
     launch = read_file(LAUNCH)
     listener = listen()
     exit_fd = preallocate(EXIT_NEW, EXIT_BYTES)
@@ -1332,7 +1906,7 @@ def start() -> tuple[Server, int]:
     for fd in theirs:
         os.close(fd)
     os.unlink(LAUNCH)  # the environment may hold secrets: it stays no longer than needed
-    family = Family(pid)
+    family = SYSTEM.family(pid, spec.get("mark", ""))
     stdin = Stdin(ours["in"], Frames(frames_fd))
     supervisor = Supervisor(Limits(spec), spools, stdin, family, now)
     return Server(supervisor, family, listener, wake, state_fd), exit_fd
@@ -1390,7 +1964,6 @@ def main(run_dir: str) -> None:
     if os.getsid(0) != os.getpid():
         os.setsid()
     set_signals()
-    become_subreaper()
     try:
         server, exit_fd = start()
     except StartFailed as error:

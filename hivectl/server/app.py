@@ -46,7 +46,7 @@ from hivectl.server.http import HttpProtocol, ServerState
 from hivectl.server.hub import Hub
 from hivectl.server.limits import RECONNECT_AFTER_MS, read_limits
 from hivectl.server.measures import Measures
-from hivectl.server.peers import ExecutionOfPid
+from hivectl.server.peers import Ancestry
 from hivectl.server.problem import CONTENT_TYPE, StandardHeaders, problem_body
 from hivectl.server.rpc import Rpc
 from hivectl.server.security import Gate, Token
@@ -94,7 +94,7 @@ class Server:
         token: str | None,
         audit: Audit | None = None,
         is_ready: Callable[[], bool] | None = None,
-        execution_of_pid: ExecutionOfPid | None = None,
+        ancestry: Ancestry,
         node: str = "",
         clock: Clock | None = None,
         unix_listener: socket.socket | None = None,
@@ -105,7 +105,7 @@ class Server:
         `token`: the bearer token of TCP callers; None = TCP callers cannot authenticate.
         `audit(caller, method, target, outcome)`: awaited after each method that changes something.
         `is_ready`: what /readyz answers; without it, ready while not stopping.
-        `execution_of_pid(pid)`: the execution a shim's or child's pid belongs to, else None (S16).
+        `ancestry`: how it is told that a caller descends from an execution (S16).
         `unix_listener`: a listening socket handed over by the service manager, used instead of our own.
         `tell(message, hint)`: hears of what befalls the TLS certificate.
         Raises ValueError for bindings that are not in METHODS.
@@ -119,7 +119,7 @@ class Server:
         self._tcp = TcpListener(settings, self._clock, tell=tell)
         self._node = node or socket.gethostname()
         self._dispatcher = Dispatcher(self._bindings, audit=audit)
-        self._callers = Callers(Token(token) if token else None, of_pid=execution_of_pid)
+        self._callers = Callers(Token(token) if token else None, ancestry)
         self._resolve_stream = resolve_stream
         self._limits = read_limits(settings)
         self._nursery = Nursery(_on_failure)

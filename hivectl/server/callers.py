@@ -14,16 +14,16 @@ from dataclasses import replace
 from hivectl.model.access import PERSON_SCOPES, SELF_DENIED, Caller
 from hivectl.protocol.methods import Method
 from hivectl.server import peers
-from hivectl.server.peers import ExecutionOfPid, Peer
+from hivectl.server.peers import Ancestry, Peer
 from hivectl.server.security import Headers, Token
 
 
 class Callers:
     """Knows the daemon's user and the token."""
 
-    def __init__(self, token: Token | None, *, of_pid: ExecutionOfPid | None = None) -> None:
+    def __init__(self, token: Token | None, ancestry: Ancestry) -> None:
         self.token = token
-        self.of_pid = of_pid
+        self.ancestry = ancestry
         self.uid = os.getuid()
         self.actor = f"user:{_user_name(self.uid)}"
 
@@ -47,7 +47,7 @@ class Callers:
         caller = Caller(
             actor=self.actor, scopes=PERSON_SCOPES, connection=connection, peer=peer.label
         )
-        return as_execution(caller, peers.find_execution(peer, of_pid=self.of_pid))
+        return as_execution(caller, peers.find_execution(peer, self.ancestry))
 
     async def look_closer(self, caller: Caller, peer: Peer, method: Method) -> Caller:
         """For what an execution may not do, or not as freely, also find out which process here is behind a
@@ -55,7 +55,7 @@ class Callers:
         is_plain = method.scope not in SELF_DENIED and not method.changes
         if peer.is_local_socket or is_plain:
             return caller
-        found = await asyncio.to_thread(peers.find_tcp_execution, peer, of_pid=self.of_pid)
+        found = await asyncio.to_thread(peers.find_tcp_execution, peer, self.ancestry)
         return as_execution(caller, found)
 
 

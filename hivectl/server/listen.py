@@ -7,18 +7,17 @@ old daemon or the new one; when somebody removes it, it is bound again.
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import errno
 import logging
 import os
 import socket
 import stat
-import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 from hivectl.kit.files import ensure_private_dir
+from hivectl.kit.system import SYSTEM
 from hivectl.model.errors import HiveError
 from hivectl.server.security import TcpAddress
 
@@ -28,13 +27,6 @@ BACKLOG = 512
 _MOST_PATH_BYTES = 100
 """The kernel's limit is 108 (104 on macOS), with room for the private name."""
 
-# What inotify tells of; the numbers are Linux's.
-_IN_MOVED_FROM = 0x40
-_IN_DELETE = 0x200
-_IN_DELETE_SELF = 0x400
-_IN_MOVE_SELF = 0x800
-_IN_NONBLOCK = 0x800
-_IN_CLOEXEC = 0x80000
 _POLL_S = 10.0
 _REBIND_AGAIN_S = 1.0
 
@@ -146,7 +138,7 @@ class Watch:
         self._on_gone = on_gone
         self._mine = identity(path)
         self._loop = asyncio.get_running_loop()
-        self._fd = _watch_dir(path.parent)
+        self._fd = SYSTEM.watch_names(path.parent)
         self._timer: asyncio.TimerHandle | None = None
         if self._fd >= 0:
             self._loop.add_reader(self._fd, self._on_event)
@@ -178,18 +170,3 @@ class Watch:
         self._timer = self._loop.call_later(_POLL_S, self._poll)
         if not self.is_in_place:
             self._on_gone()
-
-
-def _watch_dir(path: Path) -> int:
-    """An inotify descriptor for names that leave `path`; -1 where there is none."""
-    if sys.platform != "linux":
-        return -1
-    libc = ctypes.CDLL(None, use_errno=True)
-    fd = int(libc.inotify_init1(_IN_NONBLOCK | _IN_CLOEXEC))
-    if fd < 0:
-        return -1
-    mask = _IN_DELETE | _IN_MOVED_FROM | _IN_DELETE_SELF | _IN_MOVE_SELF
-    if libc.inotify_add_watch(fd, os.fsencode(path), mask) < 0:
-        os.close(fd)
-        return -1
-    return fd

@@ -10,26 +10,51 @@ from __future__ import annotations
 import os
 import select
 import socket
-import struct
 import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
+
+from hivectl.kit.system import SYSTEM
 
 UNKNOWN_EXECUTION = "unknown"
 """A local peer that vanished before it could be looked at."""
 
 MARK = b"HIVECTL_EXECUTION="
 _MAX_ANCESTORS = 256
-_DYING = frozenset({b"Z", b"X", b"x"})
 _WALKS = 3
-_SO_PEERPIDFD = 77
-_UCRED = struct.Struct("3i")
 _PROC = Path("/proc")
 
 ExecutionOfPid = Callable[[int], str | None]
 """Tells the execution a process id belongs to when it is one of our shims or children."""
+
+
+class Kinship(Protocol):
+    """A process as the system's table shows it."""
+
+    @property
+    def parent(self) -> int: ...
+    @property
+    def start(self) -> str: ...
+    @property
+    def is_dead(self) -> bool: ...
+
+
+class Kin(Protocol):
+    """Who descends from whom on this machine. Each raises OSError for a process that is gone or hides."""
+
+    def look(self, pid: int) -> Kinship: ...
+    def environment(self, pid: int) -> list[bytes]: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ancestry:
+    """What a peer's origin is told by."""
+
+    kin: Kin
+    of_pid: ExecutionOfPid | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,8 +85,9 @@ class Peer:
 def identify(sock: socket.socket) -> Peer:
     """The peer of a connected socket. Raises OSError when the kernel does not tell."""
     if sock.family == socket.AF_UNIX:
-        pid, uid = _credentials(sock)
-        return Peer(label=f"unix pid={pid} uid={uid}", uid=uid, pid=pid, pidfd=_pidfd(sock))
+        pid, uid = SYSTEM.credentials(sock)
+        pidfd = SYSTEM.hold_peer(sock)
+        return Peer(label=f"unix pid={pid} uid={uid}", uid=uid, pid=pid, pidfd=pidfd)
     name, here = sock.getpeername(), sock.getsockname()
     return Peer(
         label=f"tcp {name[0]}:{name[1]}",
@@ -72,36 +98,13 @@ def identify(sock: socket.socket) -> Peer:
     )
 
 
-def _credentials(sock: socket.socket) -> tuple[int, int]:
-    if hasattr(socket, "SO_PEERCRED"):
-        raw = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
-        pid, uid, _ = _UCRED.unpack(raw)
-        return pid, uid
-    # macOS: LOCAL_PEERPID and LOCAL_PEERCRED (struct xucred: version, uid, ...), level 0.
-    (pid,) = struct.unpack("i", sock.getsockopt(0, 0x002, 4))
-    _, uid = struct.unpack("2i", sock.getsockopt(0, 0x001, 76)[:8])
-    return pid, uid
-
-
-def _pidfd(sock: socket.socket) -> int:
-    """A descriptor of the very process that connected, immune to reuse of its number; -1 without one."""
-    if sys.platform != "linux":
-        return -1
-    try:
-        return int(sock.getsockopt(socket.SOL_SOCKET, _SO_PEERPIDFD))
-    except OSError:
-        return -1
-
-
-def find_execution(peer: Peer, *, of_pid: ExecutionOfPid | None = None) -> str | None:
+def find_execution(peer: Peer, ancestry: Ancestry) -> str | None:
     """The execution a local peer descends from; None when it surely descends from none.
 
-    A pid of 0 lies outside our pid namespace, where no child of ours can be. Reads /proc; elsewhere than
-    Linux nothing can be told and None is returned.
-    """
-    if sys.platform != "linux" or not peer.pid:
+    A pid of 0 lies outside our pid namespace, where no child of ours can be."""
+    if not peer.pid:
         return None
-    found = execution_of_process(peer.pid, of_pid=of_pid)
+    found = execution_of_process(peer.pid, ancestry)
     if found is None and not _is_alive(peer):
         return UNKNOWN_EXECUTION
     return found
@@ -121,27 +124,27 @@ def _poll(peer: Peer) -> tuple[list[int], list[int], list[int]]:
     return [fd for fd, _ in poller.poll(0)], [], []
 
 
-def execution_of_process(pid: int, *, of_pid: ExecutionOfPid | None = None) -> str | None:
+def execution_of_process(pid: int, ancestry: Ancestry) -> str | None:
     """The execution `pid` or an ancestor belongs to; UNKNOWN_EXECUTION when the chain breaks off."""
     for _ in range(_WALKS):
-        found = _walk(pid, of_pid)
+        found = _walk(pid, ancestry)
         if found != UNKNOWN_EXECUTION:
             return found
     # A parent that ends in mid-walk hands its child to another one; it does not happen every time.
     return UNKNOWN_EXECUTION
 
 
-def _walk(pid: int, of_pid: ExecutionOfPid | None) -> str | None:
-    born_after = 1 << 63
+def _walk(pid: int, ancestry: Ancestry) -> str | None:
+    born_after = float("inf")
     for _ in range(_MAX_ANCESTORS):
         if pid <= 0:
             return None
-        if of_pid is not None and (known := of_pid(pid)) is not None:
+        if ancestry.of_pid is not None and (known := ancestry.of_pid(pid)) is not None:
             return known
         try:
-            parent, born = _parent_and_birth(pid)
-            mark = _mark(pid)
-            if parent <= 0 and _parent_and_birth(pid) != (parent, born):
+            parent, born = _parent_and_birth(pid, ancestry.kin)
+            mark = _mark(pid, ancestry.kin)
+            if parent <= 0 and _parent_and_birth(pid, ancestry.kin) != (parent, born):
                 return UNKNOWN_EXECUTION
         except OSError:
             return UNKNOWN_EXECUTION
@@ -154,36 +157,26 @@ def _walk(pid: int, of_pid: ExecutionOfPid | None) -> str | None:
     return UNKNOWN_EXECUTION
 
 
-def _parent_and_birth(pid: int) -> tuple[int, int]:
+def _parent_and_birth(pid: int, kin: Kin) -> tuple[int, float]:
     """Raises ProcessLookupError for one that is dying: it shows no environment any more, and at last the
     parent 0, as if nobody here had started it."""
-    text = _read(_PROC / str(pid) / "stat")
-    # The name, in parentheses, may hold anything; what follows the last one is the state and numbers.
-    fields = text[text.rindex(b")") + 2 :].split()
-    if fields[0] in _DYING:
+    entry = kin.look(pid)
+    if entry.is_dead:
         raise ProcessLookupError(pid)
-    return int(fields[1]), int(fields[19])
+    return entry.parent, float(entry.start)
 
 
-def _mark(pid: int) -> str | None:
+def _mark(pid: int, kin: Kin) -> str | None:
     try:
-        environ = _read(_PROC / str(pid) / "environ")
+        environ = kin.environment(pid)
     except PermissionError:
         # Another user's process, such as root's login: no child of ours runs as somebody else,
         # short of sudo, and what ran before sudo is further up the chain.
         return None
-    for variable in environ.split(b"\0"):
+    for variable in environ:
         if variable.startswith(MARK):
             return variable.removeprefix(MARK).decode("ascii", "replace") or UNKNOWN_EXECUTION
     return None
-
-
-def argv_of(pid: int) -> list[str]:
-    """A process's arguments; empty when it is gone, or where there is no /proc."""
-    try:
-        return _read(_PROC / str(pid) / "cmdline").decode("utf-8", "replace").split("\0")
-    except OSError:
-        return []
 
 
 def _read(path: Path) -> bytes:
@@ -197,15 +190,15 @@ def _read(path: Path) -> bytes:
         os.close(fd)
 
 
-def find_tcp_execution(peer: Peer, *, of_pid: ExecutionOfPid | None = None) -> str | None:
+def find_tcp_execution(peer: Peer, ancestry: Ancestry) -> str | None:
     """The execution a TCP peer descends from, when it is a process of this machine; None when it surely
     descends from none.
 
     A connection whose other end is here and whose process cannot be told (it is gone already, or it
     hides) counts as an execution. Walks /proc: tens of milliseconds, so for rare methods and off the
-    event loop. Elsewhere than Linux nothing can be told and None is returned.
+    event loop. Where there is no /proc (macOS) nothing can be told and None is returned.
     """
-    if sys.platform != "linux" or not _is_of_this_machine(peer.host):
+    if not (_PROC / "net").exists() or not _is_of_this_machine(peer.host):
         return None
     inode, uid = _tcp_inode(peer)
     if inode == 0:
@@ -221,7 +214,7 @@ def find_tcp_execution(peer: Peer, *, of_pid: ExecutionOfPid | None = None) -> s
         return UNKNOWN_EXECUTION
     # A process may hide its descriptors from us (PR_SET_DUMPABLE), as sshd does: then each one of this
     # user that hides may be the one.
-    found = (execution_of_process(pid, of_pid=of_pid) for pid in suspects)
+    found = (execution_of_process(pid, ancestry) for pid in suspects)
     return next((execution for execution in found if execution is not None), None)
 
 

@@ -30,7 +30,9 @@ from hivectl.journal.writer import Journal, JournalLimits
 from hivectl.kit.clock import SystemClock
 from hivectl.model.access import Caller
 from hivectl.model.errors import HiveError
+from hivectl.procs.shim import SYSTEM as PROCESSES
 from hivectl.server.app import Server
+from hivectl.server.peers import Ancestry
 
 TOKEN = "hive_" + "t" * 43
 PATIENCE_S = 10.0
@@ -89,7 +91,7 @@ class ServerWorld:
             token=TOKEN,
             audit=self._audit,
             node="here",
-            execution_of_pid=self.execution_of_pid,
+            ancestry=Ancestry(kin=PROCESSES, of_pid=self.execution_of_pid),
         )
         await self.server.start()
 

@@ -66,6 +66,19 @@ def test_no_mocks() -> None:
     assert found == []
 
 
+ASKS_THE_SYSTEM = {"hivectl/kit/system.py", "hivectl/procs/shim.py"}
+"""Where it is chosen once; the shim stands alone."""
+
+
+def test_what_differs_between_systems_is_asked_in_two_places_only() -> None:
+    found = {
+        source.name(path)
+        for path in SHIPPED
+        if re.search(r"sys\.platform|platform\.system\(|os\.uname\(", path.read_text("utf-8"))
+    }
+    assert found <= ASKS_THE_SYSTEM
+
+
 UNDONE = re.compile(r"raise NotImplementedEr{2}or|\bTO[D]O\b|\bFIX[M]E\b|\bXX[X]\b")
 
 

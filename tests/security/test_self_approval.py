@@ -13,11 +13,13 @@ import pytest
 
 from hivectl.model.access import PERSON_SCOPES, SELF_DENIED, WORKER_DENIED, Caller, Scope
 from hivectl.model.errors import HiveError
+from hivectl.procs import shim
 from hivectl.protocol.methods import METHODS
 from hivectl.server import peers
 from hivectl.server.dispatch import check_scope
 from hivectl.testing.server_world import TOKEN, ServerWorld
 
+ANCESTRY = peers.Ancestry(kin=shim.SYSTEM)
 ASK = textwrap.dedent(
     """
     import json, os, socket, sys
@@ -104,8 +106,8 @@ def test_s16_a_process_that_is_gone_counts_as_an_execution() -> None:
     child = subprocess.Popen([sys.executable, "-c", ""])
     child.wait()
     peer = peers.Peer(label="", uid=os.getuid(), pid=child.pid)
-    assert peers.find_execution(peer) == peers.UNKNOWN_EXECUTION
-    assert peers.find_execution(peers.Peer(label="", uid=0, pid=0)) is None
+    assert peers.find_execution(peer, ANCESTRY) == peers.UNKNOWN_EXECUTION
+    assert peers.find_execution(peers.Peer(label="", uid=0, pid=0), ANCESTRY) is None
 
 
 @pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="needs pidfd")
@@ -114,7 +116,7 @@ def test_s16_a_pid_that_was_reused_counts_as_an_execution() -> None:
     pidfd = os.pidfd_open(child.pid)
     child.wait()
     peer = peers.Peer(label="", uid=os.getuid(), pid=os.getpid(), pidfd=pidfd)
-    assert peers.find_execution(peer) == peers.UNKNOWN_EXECUTION
+    assert peers.find_execution(peer, ANCESTRY) == peers.UNKNOWN_EXECUTION
     peer.close()
 
 
@@ -163,7 +165,7 @@ def test_s16_looking_up_the_ancestors_is_quick() -> None:
     peer = peers.Peer(label="", uid=os.getuid(), pid=os.getpid())
     began = time.perf_counter()
     for _ in range(20):
-        peers.find_execution(peer)
+        peers.find_execution(peer, ANCESTRY)
     assert (time.perf_counter() - began) / 20 < 0.01
 
 

@@ -15,7 +15,7 @@ from hivectl.kit import files
 from hivectl.kit.clock import SystemClock
 from hivectl.model.errors import HiveError
 from hivectl.ports import Exit, StopMode, StopReason
-from hivectl.procs import reaper, shim
+from hivectl.procs import shim
 from hivectl.procs.host import LocalHost
 from tests.integration.procs import talker
 from tests.integration.procs.worlds import (
@@ -199,7 +199,7 @@ async def test_the_kernel_tells_the_code_of_a_child_that_was_reaped_by_another()
     fd = os.pidfd_open(pid)
     try:
         assert os.waitpid(pid, 0)[1] == 7 << 8
-        assert reaper.read_status(fd) == 7 << 8
+        assert shim.Pidfd(fd).status() == 7 << 8
     finally:
         os.close(fd)
 
@@ -415,7 +415,13 @@ async def test_a_shim_of_another_protocol_is_refused_politely(tmp_path: Path) ->
     run_dir = runs / "pr_a"
     files.ensure_private_dir(run_dir)
     lock = files.acquire_lock(run_dir / shim.LOCK)
-    fields = {"boot": shim.boot_id(), "shim": 1, "shim_start": 1, "child": 1, "child_start": 1}
+    fields = {
+        "boot": shim.SYSTEM.boot_id(),
+        "shim": 1,
+        "shim_start": 1,
+        "child": 1,
+        "child_start": 1,
+    }
     (run_dir / shim.SHIM).write_bytes(shim.pack(dict(fields)))
 
     async def greet(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

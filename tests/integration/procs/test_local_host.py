@@ -272,7 +272,7 @@ def census() -> tuple[int, int, int]:
     return (
         len(list(Path("/proc/self/fd").iterdir())),
         threading.active_count(),
-        len(shim.list_children(os.getpid())),
+        len(shim.SYSTEM.children(os.getpid())),
     )
 
 
@@ -381,8 +381,8 @@ async def test_orphans_of_kept_processes_leave_no_zombie(
     handle = await local.host.start("pr_a", made)
     assert (await handle.wait_exit()).code == 0
     (left,) = living(made.mark)
-    await eventually(lambda: left in shim.list_children(os.getpid()))  # the shim's heir are we
-    await eventually(lambda: not shim.process_start(left))
+    await eventually(lambda: left in shim.SYSTEM.children(os.getpid()))  # the shim's heir are we
+    await eventually(lambda: not shim.SYSTEM.start_of(left))
 
 
 async def test_two_daemons_in_turn_may_speak_to_one_shim(local: LocalWorld) -> None:

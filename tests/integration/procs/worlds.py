@@ -53,14 +53,18 @@ def launch(*argv: str, cwd: Path | None = None, **limits: Any) -> Launch:
 
 
 class LocalWorld:
-    """The real machine."""
+    """The real machine, by Linux's own ways or (`procfs`) by those of macOS."""
 
     is_real = True
 
-    def __init__(self, runs: Path) -> None:
+    def __init__(self, runs: Path, system: str = shim.SYSTEM.name) -> None:
         self.runs = runs
-        self.host: ProcessHost = LocalHost(runs, clock=SystemClock(), times=RUNGS)
+        self.system = shim.SYSTEMS[system]()
+        self.host: ProcessHost = self._make_host()
         self.marks: list[str] = []
+
+    def _make_host(self) -> LocalHost:
+        return LocalHost(self.runs, clock=SystemClock(), times=RUNGS, system=self.system)
 
     def launch(self, *flags: str, **limits: Any) -> Launch:
         made = launch(CHILD, *flags, **limits)
@@ -69,7 +73,7 @@ class LocalWorld:
 
     async def restart(self) -> None:
         await self.host.close()
-        self.host = LocalHost(self.runs, clock=SystemClock(), times=RUNGS)
+        self.host = self._make_host()
 
     async def end(self) -> None:
         await self.host.close()
@@ -137,7 +141,7 @@ def sweep_runs(runs: Path) -> None:
             found = record(runs, entry.name)
             for who in ("shim", "child"):
                 pid = int(found[who])
-                if shim.process_start(pid) == found[f"{who}_start"]:
+                if shim.SYSTEM.start_of(pid) == found[f"{who}_start"]:
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(pid, signal.SIGKILL)
 

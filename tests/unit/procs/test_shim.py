@@ -13,6 +13,7 @@ class FakeBody:
     """A child that does what a test says."""
 
     is_shim_lost = False
+    look_s: float | None = None
 
     def __init__(self) -> None:
         self.status: int | None = None

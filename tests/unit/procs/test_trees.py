@@ -1,9 +1,14 @@
 """Processes found by mark and by parents; the parser of what macOS tells."""
 
+from __future__ import annotations
+
 import asyncio
 import os
 import signal
 import sys
+import time
+
+import pytest
 
 from hivectl.procs import shim, trees
 
@@ -15,8 +20,8 @@ def procargs(argv: list[bytes], env: list[bytes]) -> bytes:
 
 def test_the_environment_is_found_behind_the_arguments() -> None:
     data = procargs([b"x", b"--a"], [b"A=1", b"HIVECTL_EXECUTION=x_1"])
-    assert trees.parse_procargs(data)[:2] == [b"A=1", b"HIVECTL_EXECUTION=x_1"]
-    assert trees.parse_procargs(b"") == []
+    assert shim.parse_procargs(data)[1][:2] == [b"A=1", b"HIVECTL_EXECUTION=x_1"]
+    assert shim.parse_procargs(b"") == ([], [])
 
 
 async def sleeper(mark: str) -> asyncio.subprocess.Process:
@@ -40,28 +45,53 @@ async def test_only_the_very_mark_is_found_and_killed() -> None:
         await other.wait()
 
 
-async def test_a_pid_with_another_start_time_is_another_process() -> None:
+@pytest.mark.parametrize("system", [shim.SYSTEM, shim.Procfs()], ids=lambda system: system.name)
+async def test_a_pid_with_another_start_time_is_another_process(system: shim.System) -> None:
     process = await sleeper("x_unit_trees_3")
+    started = system.start_of(process.pid)
     try:
-        started = shim.process_start(process.pid)
-        fd = trees.open_process(process.pid, started)
-        assert fd is not None
-        os.close(fd)
-        assert trees.open_process(process.pid, str(int(started) + 1)) is None
-        assert trees.open_process(process.pid, "") is None
-        assert trees.is_alive(process.pid, started)
+        held = system.hold(process.pid, started)
+        assert held is not None
+        assert not held.has_ended()
+        assert system.hold(process.pid, str(int(started) + 1)) is None
+        assert system.hold(process.pid, "") is None
     finally:
         process.kill()
         await process.wait()
-    assert not trees.is_alive(process.pid, started)
-    assert trees.open_process(process.pid, started) is None
+    assert held.has_ended()
+    with pytest.raises(ProcessLookupError):
+        held.signal(signal.SIGTERM)
+    held.close()
+    assert system.hold(process.pid, started) is None
+
+
+@pytest.mark.parametrize("system", [shim.SYSTEM, shim.Procfs()], ids=lambda system: system.name)
+def test_the_status_of_a_child_is_learnt_by_whom_it_belongs_to(system: shim.System) -> None:
+    pid = os.posix_spawn("/bin/sh", ["sh", "-c", "read x; exit 7"], {}, file_actions=[(os.POSIX_SPAWN_OPEN, 0, "/dev/null", 0, 0)])  # fmt: skip
+    held = system.hold(pid, system.start_of(pid))
+    assert held is not None
+    while not held.has_ended():
+        time.sleep(0.005)
+    assert held.status() == 7 << 8
+    held.close()
+
+
+@pytest.mark.parametrize("system", [shim.SYSTEM, shim.Procfs()], ids=lambda system: system.name)
+def test_a_group_hears_a_signal_whoever_leads_it(system: shim.System) -> None:
+    pids = [os.posix_spawn("/bin/sleep", ["sleep", "1000"], {}, setsid=leads) for leads in (True, False)]  # fmt: skip
+    for pid in pids:
+        held = system.hold(pid, system.start_of(pid))
+        assert held is not None
+        held.signal_group(signal.SIGTERM)
+        assert os.waitpid(pid, 0)[1] == signal.SIGTERM
+        held.close()
 
 
 def test_children_are_found_without_the_kernel_list_too() -> None:
     pid = os.posix_spawn("/bin/sleep", ["sleep", "1000"], {})
     try:
-        assert pid in shim.list_children(os.getpid())
-        assert pid in shim._scan_children(os.getpid())
+        assert pid in shim.Linux().children(os.getpid())
+        assert pid in shim.Procfs().children(os.getpid())
     finally:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
