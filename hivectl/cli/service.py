@@ -1,4 +1,4 @@
-"""The daemon as a process and as a service: foreground, background, systemd user unit."""
+"""The daemon as a process and as a service: foreground, background, systemd user unit, launchd agent."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ import importlib.resources
 import json
 import os
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hivectl.cli import launchd
 from hivectl.cli.choosing import duration
 from hivectl.cli.sanitize import one_line
 from hivectl.cli.session import Session
 from hivectl.client import transport
 from hivectl.kit.clock import SystemClock
 from hivectl.kit.files import write_atomic
+from hivectl.kit.system import SYSTEM
 from hivectl.model.errors import HiveError
 
 if TYPE_CHECKING:
@@ -186,38 +187,37 @@ def _print_log_line(hive: Session, row: str) -> None:
     )  # fmt: skip
 
 
-# -- systemd ----------------------------------------------------------------------------------
+# -- services ---------------------------------------------------------------------------------
 
 
-def unit_template() -> str:
-    """The packaged `hivectl.service`; in a checkout the file at its root."""
-    packaged = importlib.resources.files("hivectl") / "data" / transport.UNIT_NAME
-    if packaged.is_file():
-        return packaged.read_text(encoding="utf-8")
-    beside = Path(__file__).resolve().parents[2] / transport.UNIT_NAME
+def template(name: str) -> str:
+    """A packaged template. Raises HiveError INTERNAL."""
     try:
-        return beside.read_text(encoding="utf-8")
+        return (importlib.resources.files("hivectl") / "data" / name).read_text(encoding="utf-8")
     except OSError as exc:
         raise HiveError(
-            "INTERNAL", "The template hivectl.service is missing.", hint="Install hivectl again."
+            "INTERNAL", f"The template {name} is missing.", hint="Install hivectl again."
         ) from exc
 
 
-def render_unit(template: str, hive: Session) -> str:
-    """The unit for this interpreter and this PATH: a service manager's own would not find Claude."""
-    command = " ".join(_quoted(part) for part in transport.daemon_argv("run"))
-    path = hive.settings.environment.get("PATH", os.defpath)
-    extra = [f'Environment="PATH={_escaped(path)}"']
+def environment(hive: Session) -> dict[str, str]:
+    """What a service manager must be told: its own PATH would not find Claude, nor us in a checkout."""
     env = transport.daemon_env(hive.settings)
+    told = {"PATH": hive.settings.environment.get("PATH", os.defpath)}
     if env.get("PYTHONPATH") != hive.settings.environment.get("PYTHONPATH"):
-        extra.append(f'Environment="PYTHONPATH={_escaped(env["PYTHONPATH"])}"')
-    extra += [
-        f'Environment="{name}={_escaped(env[name])}"'
-        for name in ("HIVECTL_CONFIG", "HIVECTL_CLAUDE_BIN", "CLAUDE_CONFIG_DIR")
-        if env.get(name)
-    ]
+        told["PYTHONPATH"] = env["PYTHONPATH"]
+    for name in ("HIVECTL_CONFIG", "HIVECTL_CLAUDE_BIN", "CLAUDE_CONFIG_DIR"):
+        if env.get(name):
+            told[name] = env[name]
+    return told
+
+
+def render_unit(unit: str, hive: Session) -> str:
+    """The unit for this interpreter and this environment."""
+    command = " ".join(_quoted(part) for part in transport.daemon_argv("run"))
+    extra = [f'Environment="{name}={_escaped(value)}"' for name, value in environment(hive).items()]
     rows = []
-    for row in template.splitlines():
+    for row in unit.splitlines():
         if row.startswith("Environment=") and "PATH=" in row:
             continue
         if row.startswith("ExecStart="):
@@ -238,10 +238,13 @@ def _quoted(part: str) -> str:
 
 def install(hive: Session, *, start_now: bool) -> None:
     """Write the unit, enable it, and say what lingering means. Raises HiveError where that cannot be."""
-    _refuse_elsewhere(hive)
+    _refuse_private(hive)
+    if SYSTEM.name == "darwin":
+        _install_agent(hive, start_now=start_now)
+        return
     unit = transport.user_unit(hive.settings)
     unit.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    write_atomic(unit, render_unit(unit_template(), hive).encode(), mode=0o644)
+    write_atomic(unit, render_unit(template(transport.UNIT_NAME), hive).encode(), mode=0o644)
     is_reloaded = _systemctl("daemon-reload")
     is_started = start_now and is_reloaded and _systemctl("enable", "--now", transport.UNIT_NAME)
     linger = _lingers()
@@ -258,7 +261,10 @@ def install(hive: Session, *, start_now: bool) -> None:
 
 def uninstall(hive: Session) -> None:
     """Disable and remove the unit. Not installed is fine."""
-    _refuse_elsewhere(hive)
+    _refuse_private(hive)
+    if SYSTEM.name == "darwin":
+        _uninstall_agent(hive)
+        return
     unit = transport.user_unit(hive.settings)
     if not unit.exists():
         _tell(hive, {"unit": str(unit), "removed": False}, "it was not installed")
@@ -269,13 +275,29 @@ def uninstall(hive: Session) -> None:
     _tell(hive, {"unit": str(unit), "removed": True}, f"removed {unit}; data and runs stay")
 
 
-def _refuse_elsewhere(hive: Session) -> None:
-    if sys.platform == "darwin":
-        raise HiveError(
-            "INVALID_STATE",
-            "A launchd service is not offered yet.",
-            hint="`hivectl daemon start` works; commands also start the daemon by themselves.",
-        )
+def _install_agent(hive: Session, *, start_now: bool) -> None:
+    path = transport.user_agent(hive.settings)
+    shipped = template(transport.AGENT_FILE).encode()
+    content = launchd.render(shipped, hive.settings, environment(hive))
+    refused = launchd.install(path, content, start_now=start_now)
+    is_enabled = start_now and refused is None
+    _tell(hive, {"unit": str(path), "enabled": is_enabled, "linger": None}, f"installed {path}")
+    if refused is not None:
+        hive.screen.note(
+            ("warn", f"launchd did not take it ({one_line(refused)}); it starts with your next login, or with: "),
+            ("", f"launchctl bootstrap {launchd.domain()} '{path}'"),
+        )  # fmt: skip
+
+
+def _uninstall_agent(hive: Session) -> None:
+    path = transport.user_agent(hive.settings)
+    if launchd.uninstall(path):
+        _tell(hive, {"unit": str(path), "removed": True}, f"removed {path}; data and runs stay")
+    else:
+        _tell(hive, {"unit": str(path), "removed": False}, "it was not installed")
+
+
+def _refuse_private(hive: Session) -> None:
     if hive.settings.places.is_private:
         raise HiveError(
             "INVALID_STATE",

@@ -25,10 +25,13 @@ import hivectl
 from hivectl.config import Settings
 from hivectl.kit.clock import SystemClock
 from hivectl.kit.files import ensure_private_dir
+from hivectl.kit.system import SYSTEM
 from hivectl.model.errors import HiveError
 
 ANOTHER_DAEMON_HOLDS_THE_LOCK = 75
 UNIT_NAME = "hivectl.service"
+AGENT_LABEL = "hivectl.daemon"
+AGENT_FILE = f"{AGENT_LABEL}.plist"
 _PLACES = (
     "HIVECTL_HOME",
     "HIVECTL_CONFIG",
@@ -138,6 +141,12 @@ def user_unit(settings: Settings) -> Path:
     return Path(env.get("XDG_CONFIG_HOME") or home / ".config") / "systemd/user" / UNIT_NAME
 
 
+def user_agent(settings: Settings) -> Path:
+    """Where the launchd agent lies when it is installed (macOS)."""
+    home = Path(settings.environment.get("HOME") or Path.home())
+    return home / "Library/LaunchAgents" / AGENT_FILE
+
+
 def ensure_running(settings: Settings, *, autostart: bool, say: Callable[[str], None]) -> bool:
     """Return when a local daemon answers, starting one if none does and `autostart` allows it.
 
@@ -242,10 +251,18 @@ class _Start:
 
 
 def _start_unit(settings: Settings) -> bool:
-    """Start the installed user unit; False when there is none or systemd will not."""
-    if settings.places.is_private or not user_unit(settings).exists():
+    """Start the installed unit or agent; False when there is none or its manager will not."""
+    if settings.places.is_private:
         return False
-    argv = ["systemctl", "--user", "start", UNIT_NAME]
+    if SYSTEM.name == "darwin":
+        installed, argv = (
+            user_agent(settings),
+            ["launchctl", "kickstart", f"gui/{os.getuid()}/{AGENT_LABEL}"],
+        )
+    else:
+        installed, argv = user_unit(settings), ["systemctl", "--user", "start", UNIT_NAME]
+    if not installed.exists():
+        return False
     with suppress(OSError):
         done = subprocess.run(argv, env=daemon_env(settings), capture_output=True, check=False)
         return done.returncode == 0

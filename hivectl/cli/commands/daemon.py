@@ -98,7 +98,7 @@ def install(
     ctx: typer.Context,
     start_now: Annotated[bool, typer.Option("--now/--no-now", help="Also enable and start it.")] = True,
 ) -> None:  # fmt: skip
-    """Install the systemd user service, so that the daemon starts with your login."""
+    """Install the service (systemd user unit, launchd agent), so that the daemon starts with your login."""
     from hivectl.cli import service
 
     service.install(ctx.obj, start_now=start_now)
@@ -106,7 +106,7 @@ def install(
 
 @app.command("uninstall")
 def uninstall(ctx: typer.Context) -> None:
-    """Remove the systemd user service. Runs go on; data stays."""
+    """Remove the service. Runs go on; data stays."""
     from hivectl.cli import service
 
     service.uninstall(ctx.obj)

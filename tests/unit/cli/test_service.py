@@ -34,7 +34,7 @@ def usual(monkeypatch, tmp_path):
     called = []
     monkeypatch.setattr(service, "_systemctl", lambda *words: called.append(words) or True)
     monkeypatch.setattr(service, "_lingers", lambda: False)
-    monkeypatch.setattr(service, "unit_template", lambda: TEMPLATE)
+    monkeypatch.setattr(service, "template", lambda _name: TEMPLATE)
     return called
 
 
@@ -63,13 +63,6 @@ def test_install_under_a_private_home_is_refused(hive, daemon):
     ran = hive("daemon", "install")
     assert ran.code == 6
     assert "HIVECTL_HOME" in ran.err
-
-
-def test_launchd_is_a_later_step_and_says_so(hive, usual, monkeypatch):
-    monkeypatch.setattr(sys, "platform", "darwin")
-    ran = hive("daemon", "install")
-    assert ran.code == 6
-    assert "launchd" in ran.err
 
 
 def test_stop_returns_when_the_daemon_is_gone(hive, daemon):
