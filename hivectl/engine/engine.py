@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import resource
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,44 +17,32 @@ from typing import Any
 from hivectl.engine import capacity
 from hivectl.engine.accepting import Accepting
 from hivectl.engine.budgets import BudgetClock
+from hivectl.engine.claims import Claims
 from hivectl.engine.expiring import Expiring
 from hivectl.engine.keeping import KeepAlive
 from hivectl.engine.outside import Outside
 from hivectl.engine.questions import Questions
 from hivectl.engine.runner import RETRYABLE, Runner, World
+from hivectl.engine.waiting import Waiting
 from hivectl.engine.warm import Parking
 from hivectl.engine.watching import Watching
 from hivectl.engine.worktrees import Worktrees
 from hivectl.kit import failpoint
-from hivectl.kit.clock import MICROSECOND
-from hivectl.kit.ids import make_id
 from hivectl.model.approval import Approval
 from hivectl.model.errors import HiveError
 from hivectl.model.question import Question
 from hivectl.model.work import (
     EXECUTION_ENDS,
     LIVE_STATES,
-    ORDER_ENDS,
     Execution,
-    ExecutionState,
-    Order,
 )
 from hivectl.ports import StopMode, StopReason
-from hivectl.store import lanes, people, queue, work, workers
+from hivectl.store import lanes, people, work, workers
 from hivectl.store.database import OutboxEvent, Tx
 from hivectl.store.queue import Claimed
 
 _log = logging.getLogger(__name__)
 
-CLAIM_RETRY_S = 0.5
-DUE_MARGIN_S = 0.001
-"""Added to the time until something is due: timers may be a little early."""
-LOOK_AGAIN_S = 60.0
-"""Longest sleep while something is held back until a time: the machine's clock may be set meanwhile."""
-DESCRIPTORS_OF_RUN = 16
-"""What a live run has open in the daemon (about 8), and what its start needs for a moment."""
-DESCRIPTORS_KEPT = 64
-"""Never used up by runs: connections, the database, logs that are opened."""
 STOP_MARGIN_S = 15.0
 """How much longer than its rungs a stop ladder may take: the sweep, the last output, the commit."""
 
@@ -99,11 +85,14 @@ class Engine:
         self.worktrees = Worktrees(world.db, world.settings)
         self.accepting = Accepting(self.worktrees)
         self.expiring = Expiring(world, self.decide)
-        self._wake = asyncio.Event()
         self.is_draining = False
         self.outside = Outside(world, wake=self.wake, is_draining=lambda: self.is_draining)
-        self._had_descriptors = True
-        self._waiters: dict[str, set[asyncio.Event]] = {}
+        self._claims = Claims(
+            world, self.runners,
+            begin=self._begin, after=self.outside.wake, is_draining=lambda: self.is_draining,
+        )  # fmt: skip
+        self._waiting = Waiting(world.db)
+        self.wait = self._waiting.wait
         self._accepted: dict[str, tuple[str, int] | None] = {}
         """Position right after the events of a prompt's acceptance, until it is answered."""
         self.budgets = BudgetClock(world.db, world.settings, stop=self._stop_live, wake=self.wake)
@@ -124,7 +113,7 @@ class Engine:
         strays = [process for process in self.world.host.list_processes() if process not in known]
         if strays:
             _ = self.world.nursery.start(self._clear_strays(strays), name="strays")
-        _ = self.world.nursery.start(self._claim_loop(), name="claims")
+        _ = self.world.nursery.start(self._claims.run(), name="claims")
         _ = self.world.nursery.start(self.outside.serve(), name="claims from outside")
         _ = self.world.nursery.start(self.outside.alarm.run(), name="leases")
         _ = self.world.nursery.start(self.budgets.run(), name="budgets")
@@ -203,51 +192,7 @@ class Engine:
 
     def wake(self) -> None:
         """Something was queued, released or answered, or a slot or lane became free."""
-        self._wake.set()
-
-    async def _claim_loop(self) -> None:
-        while True:
-            due_us = await self._claim_all()
-            self.outside.wake()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self._until_s(due_us)):
-                    await self._wake.wait()
-            self._wake.clear()
-
-    def _until_s(self, due_us: int | None) -> float | None:
-        """How long the queue may be left alone: until something held back is due, or somebody wakes us."""
-        if due_us is None:
-            return None
-        left = (due_us - self.world.clock.now_us()) / MICROSECOND
-        return min(max(left, 0.0) + DUE_MARGIN_S, LOOK_AGAIN_S)
-
-    async def _claim_all(self) -> int | None:
-        """Give out slots until there is nothing to give; when something held back is due."""
-        while True:
-            claimed, due_us = await self._claim_one()
-            if claimed is None:
-                return due_us
-            self._begin(claimed)
-
-    async def _claim_one(self) -> tuple[Claimed | None, int | None]:
-        if self.runners and not self._has_descriptors():
-            # What runs must be able to open what it needs; the next one starts when something has ended.
-            return None, self._soon_us()
-        caps = capacity.caps(self.world.settings(), only_resume=self.is_draining)
-        process = make_id("pr")
-
-        def turn(tx: Tx) -> tuple[Claimed | None, int | None]:
-            due_us = queue.release_due(tx)
-            return queue.claim(tx, caps, process=process), due_us
-
-        try:
-            return await self.world.db.write(turn)
-        except HiveError as exc:
-            _log.error("cannot claim", extra={"code": exc.code, "error": exc.message})
-            return None, self._soon_us()
-
-    def _soon_us(self) -> int:
-        return self.world.clock.now_us() + int(CLAIM_RETRY_S * MICROSECOND)
+        self._claims.wake()
 
     def _begin(self, claimed: Claimed) -> None:
         if not claimed.is_resumed:
@@ -256,21 +201,6 @@ class Engine:
         elif (runner := self.runners.get(claimed.execution.id)) is not None:
             # Beside the claims: a shim that does not answer must not keep others from starting.
             _ = self.world.nursery.start(runner.resume(), name=f"answers of {runner.id}")
-
-    def _has_descriptors(self) -> bool:
-        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-        if limit == resource.RLIM_INFINITY:
-            return True
-        try:
-            used = sum(1 for _ in os.scandir("/dev/fd"))
-        except OSError:
-            return False
-        starting = sum(runner.pid is None for runner in self.runners.values())
-        has = used + DESCRIPTORS_OF_RUN * (starting + 1) + DESCRIPTORS_KEPT <= limit
-        if has is not self._had_descriptors:
-            self._had_descriptors = has
-            _log.warning("descriptors", extra={"enough": has, "used": used, "limit": limit})
-        return has
 
     def carriers(self) -> list[Carrier]:
         """All processes there are: of live executions, and warm ones, which count as their last execution's."""
@@ -402,37 +332,6 @@ class Engine:
         elif (runner := self.runners.get(execution.id)) is not None:
             await runner.deliver(answered)
 
-    async def wait(self, ref: str, *, timeout_s: float | None, or_waiting: bool) -> Execution:
-        """Return when the execution has ended; of a work order when it will not be tried again by itself.
-
-        Raises WAIT_TIMEOUT."""
-        changed = asyncio.Event()
-        execution = await self.find(ref)
-        key = ref if ref.startswith("o_") else execution.id
-        waiters = self._waiters.setdefault(key, set())
-        waiters.add(changed)
-        try:
-            async with asyncio.timeout(timeout_s):
-                while True:
-                    changed.clear()
-                    execution, order = await self.world.db.write(lambda tx: _look(tx, ref))
-                    is_over = execution.state in EXECUTION_ENDS
-                    if key == ref and ref.startswith("o_"):
-                        is_over = order.state in ORDER_ENDS
-                    if is_over or (or_waiting and execution.state is ExecutionState.WAITING):
-                        return execution
-                    await changed.wait()
-        except TimeoutError:
-            raise HiveError(
-                "WAIT_TIMEOUT",
-                f"Execution {execution.id} was still {execution.state} after {timeout_s:g} s.",
-                details={"execution": execution.id, "state": execution.state},
-            ) from None
-        finally:
-            waiters.discard(changed)
-            if not waiters:
-                self._waiters.pop(key, None)
-
     async def find(self, ref: str) -> Execution:
         """An execution as stored. Raises EXECUTION_NOT_FOUND."""
         return await self.world.db.write(lambda tx: work.find(tx, ref))
@@ -459,26 +358,9 @@ class Engine:
             return
         if event.type in _LETTING_GO:
             self.wake()
-        if event.type.startswith("execution."):
-            self._tell(event.execution)
-            if b'"state":"waiting"' in event.data:
-                self.wake()  # its slot is free
-        if self._waiters and event.type in ("work_order.state", "execution.state"):
-            self._tell_orders()
-
-    def _tell(self, key: str) -> None:
-        for changed in self._waiters.get(key, ()):
-            changed.set()
-
-    def _tell_orders(self) -> None:
-        """Who waits for an order hears of its attempts too: which order is it, an event of a state does not say."""
-        for key in [key for key in self._waiters if key.startswith("o_")]:
-            self._tell(key)
-
-
-def _look(tx: Tx, ref: str) -> tuple[Execution, Order]:
-    execution = work.find(tx, ref)
-    return execution, work.find_order(tx, execution.order_id)
+        self._waiting.on_event(event)
+        if event.type.startswith("execution.") and b'"state":"waiting"' in event.data:
+            self.wake()  # its slot is free
 
 
 def _want_stop(tx: Tx, id_: str, *, is_strict: bool, **how: Any) -> Execution:
