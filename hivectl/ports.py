@@ -6,6 +6,7 @@ the same conformance suites.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -176,6 +177,12 @@ class ProcessHost(Protocol):
 
     def list_processes(self) -> list[str]:
         """Ids of all process directories that exist."""
+        ...
+
+    def contain(self, argv: Sequence[str]) -> list[str]:
+        """Words that run a program of ours (its path first) so that nothing it starts outlives it, and is told
+        meanwhile from what a person has started; `argv` itself where the system cannot promise that.
+        SIGTERM ends it with all it has started."""
         ...
 
     async def close(self) -> None:

@@ -30,7 +30,7 @@ async def enter(live: Live, project: Project, *, is_trusted: bool) -> None:
     id_ = worktree_of(live.execution.lane)
     if id_ is None or live.handle is not None:
         return
-    worktrees = Worktrees(live.world.db, live.world.settings)
+    worktrees = Worktrees(live.world.db, live.world.settings, live.world.host.contain)
     before = await live.commit(lambda tx: table.find(tx, id_))
     worktree = await worktrees.provide(id_, project, live.commit)
     if not is_trusted:

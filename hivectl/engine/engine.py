@@ -82,7 +82,7 @@ class Engine:
         self.keep_alive = KeepAlive(world)
         self.parking = Parking(world)
         self.watching = Watching(world)
-        self.worktrees = Worktrees(world.db, world.settings)
+        self.worktrees = Worktrees(world.db, world.settings, world.host.contain)
         self.accepting = Accepting(self.worktrees)
         self.expiring = Expiring(world, self.decide)
         self.is_draining = False

@@ -2,7 +2,8 @@
 
 A repository is not trusted because hivectl looks at it. Hooks, file-system monitors, editors, pagers,
 signing and external diffs are off for every command here. What else its own configuration would run
-(filters, merge drivers) is told by `programs`, so that a change of it can be refused.
+(filters, merge drivers) is told by `programs`, so that a change of it can be refused; what such a program
+leaves behind ends with git, where the system can promise that.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import os
 import re
 import shutil
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,8 @@ OUTPUT_MAX = 8 * 1024 * 1024
 """Most output that is kept of a command; what is longer is cut, and said to be."""
 ERROR_MAX = 64 * 1024
 END_LIMIT_S = 5.0
+TERM_LIMIT_S = 2.0
+"""How long it may take to end when it is told to; then it is killed."""
 CHILD_UMASK = 0o022
 """As of what Claude starts: the daemon's own would make files of the project private."""
 
@@ -71,6 +74,14 @@ _PROGRAMS = re.compile(
 )
 
 
+_MAY_START_PROGRAMS = frozenset(
+    {"add", "commit", "diff", "merge", "merge-tree", "status", "worktree"}
+)
+"""Commands that look at files or write them: filters, drivers and converters of the repository's own run then."""
+
+Contain = Callable[[Sequence[str]], list[str]]
+
+
 @dataclass(frozen=True, slots=True)
 class Said:
     """What a command answered."""
@@ -94,8 +105,10 @@ class Said:
 class Git:
     """The git of one environment."""
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
-        """`environment` is the daemon's; only what git needs is passed on."""
+    def __init__(self, environment: Mapping[str, str], contain: Contain = list) -> None:
+        """`environment` is the daemon's; only what git needs is passed on. `contain`: how a command is run that
+        may start programs which the repository names, so that none of them outlives it (`ProcessHost.contain`)."""
+        self._contain = contain
         self._env = {name: environment[name] for name in _KEPT if name in environment} | _FORCED
 
     async def ask(
@@ -117,6 +130,8 @@ class Git:
                 hint="Install git, or run without --worktree.", details={"reason": "no_git"},
             )  # fmt: skip
         argv = [program, *(part for switch in _SWITCHES for part in ("-c", switch)), *words]
+        if words[0] in _MAY_START_PROGRAMS:
+            argv = self._contain(argv)
         try:
             child = await asyncio.create_subprocess_exec(
                 *argv,
@@ -230,7 +245,12 @@ async def _take(stream: asyncio.StreamReader, most: int) -> tuple[bytes, bool]:
 
 
 async def _end(child: asyncio.subprocess.Process) -> None:
-    if child.returncode is None:
-        with suppress(ProcessLookupError):
-            os.killpg(child.pid, signal.SIGKILL)
-        await child.wait()
+    if child.returncode is not None:
+        return
+    with suppress(ProcessLookupError, TimeoutError):
+        child.terminate()  # who contains it ends what has left its group
+        async with asyncio.timeout(TERM_LIMIT_S):
+            await child.wait()
+    with suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)
+    await child.wait()

@@ -21,7 +21,7 @@ from typing import Any
 
 from hivectl import config
 from hivectl.config import Settings
-from hivectl.engine.git import WORK_LIMIT_S, Git
+from hivectl.engine.git import WORK_LIMIT_S, Contain, Git
 from hivectl.kit import failpoint, files
 from hivectl.model.errors import HiveError
 from hivectl.model.project import Project
@@ -59,11 +59,13 @@ def place_of(settings: Settings, project: str, id_: str) -> str:
 class Worktrees:
     """The worktrees of all projects. Holds nothing: the rows and git know all."""
 
-    def __init__(self, db: Database, settings: Callable[[], Settings]) -> None:
-        """`settings` are asked anew each time: they may be reloaded."""
+    def __init__(
+        self, db: Database, settings: Callable[[], Settings], contain: Contain = list
+    ) -> None:
+        """`settings` are asked anew each time: they may be reloaded. `contain`: see `Git`."""
         self.db = db
         self.settings = settings
-        self.git = Git(settings().environment)
+        self.git = Git(settings().environment, contain)
 
     async def survey(self, project: Project) -> Repository:
         """The project's repository, when worktrees can be made of it. Raises WORKTREE_UNAVAILABLE."""

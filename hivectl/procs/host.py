@@ -7,6 +7,7 @@ import errno
 import logging
 import os
 import shutil
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -195,6 +196,10 @@ class LocalHost:
         if handle is not None and handle.exit is not None:
             handle.release()
         self._directory(process).remove()
+
+    def contain(self, argv: Sequence[str]) -> list[str]:
+        """Run a program under an heir of all it starts; as it is where orphans cannot be had."""
+        return rundir.contained(argv) if self._system.inherits else list(argv)
 
     def list_processes(self) -> list[str]:
         """Ids of all process directories. Finishes deletions that a crash has cut short."""

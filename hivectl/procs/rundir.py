@@ -14,6 +14,7 @@ import shutil
 import signal
 import struct
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -74,6 +75,12 @@ def shim_words(run_dir: str) -> list[str]:
     if head != importlib.util.MAGIC_NUMBER + struct.pack("<3I", *of_source):
         return [source, run_dir]
     return [str(compiled), run_dir, source]
+
+
+def contained(argv: Sequence[str]) -> list[str]:
+    """The words that run a program under `shim.contain`; the source is named there as in `shim_words`."""
+    program = shim_words(shim.CONTAIN)[0]
+    return [sys.executable, "-I", "-S", "-B", program, shim.CONTAIN, shim.__file__, *argv]
 
 
 class RunDir:

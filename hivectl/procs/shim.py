@@ -56,6 +56,7 @@ RESERVED = frozenset(
     [LOCK, SHIM, SHIM_NEW, EXIT, EXIT_NEW, SPEC, LAUNCH, STATE, FRAMES, SOCKET, SHIM_LOG]
     + [*FIFOS.values(), *SPOOLS.values()]
 )
+CONTAIN = "--contain"
 LOCK_FD = 3
 """Where the shim finds the lock its starter took for it."""
 
@@ -1976,5 +1977,30 @@ def main(run_dir: str) -> None:
     os._exit(0)
 
 
+def contain(argv: list[str]) -> NoReturn:
+    """Run a program, end whatever it leaves behind, and end as it did.
+
+    While it runs, orphans come to this process: by its command line others know what they descend from.
+    SIGTERM ends all of it at once. Only where orphans can be had."""
+    SYSTEM.become_heir()
+    pid = os.fork()
+    if not pid:
+        try:
+            os.execv(argv[0], argv)  # noqa: S606  what S21 wants
+        except OSError:
+            os._exit(127)
+    _signal.signal(
+        _signal.SIGTERM, lambda *_: os.kill(pid, _signal.SIGKILL)
+    )  # not reaped before we return
+    _, status = os.waitpid(pid, 0)
+    _signal.signal(_signal.SIGTERM, _signal.SIG_IGN)
+    family = Family(pid)
+    while not family.sweep(time.monotonic()):
+        time.sleep(SWEEP_POLL_S)
+    os._exit(os.WEXITSTATUS(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status))
+
+
 if __name__ == "__main__":
+    if sys.argv[1] == CONTAIN:
+        contain(sys.argv[3:])
     main(sys.argv[1])

@@ -8,7 +8,7 @@ the event loop's time, so that a test on a virtual clock waits for nothing. A da
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -414,6 +414,10 @@ class FakeHost:
         if found is not None and found.exit is None:
             raise HiveError("INVALID_STATE", f"process {process} still runs")
         self.machine.processes.pop(process, None)
+
+    def contain(self, argv: Sequence[str]) -> list[str]:
+        """Real programs run as they are."""
+        return list(argv)
 
     def list_processes(self) -> list[str]:
         """All that are not removed."""
