@@ -15,7 +15,7 @@ PREFIX ?= $(HOME)/.local
 # Optional parts, such as EXTRAS=notify.
 EXTRAS ?=
 
-.PHONY: help demo install uninstall test check all soak bench format clean
+.PHONY: help demo install uninstall test check all soak bench bench-refs format clean
 
 help:
 	@echo "make demo    see hivectl at work with a stand-in for Claude, in under a minute"
@@ -25,6 +25,7 @@ help:
 	@echo "make all     both"
 	@echo "make soak    the long versions of the fault tests (tens of minutes)"
 	@echo "make bench   the benchmarks; figures go to benchmarks/results/"
+	@echo "make bench-refs  install what they compare with, into benchmarks/.references"
 	@echo "make format  let ruff mend format and imports"
 	@echo "make clean   remove the virtual environment and what tools left"
 
@@ -76,6 +77,9 @@ soak: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks $(ARGS)
+
+bench-refs: $(STAMP)
+	@$(BIN)/python -m benchmarks.references --install $(ARGS)
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .

@@ -1,6 +1,6 @@
 """Run the benchmarks, each in a process of its own, one after the other.
 
-    python -m benchmarks [--quick] [--rounds N] [--sdk-python PYTHON] [NAME ...]
+    python -m benchmarks [--quick] [--rounds N] [NAME ...]
 
 Each prints its figures and writes `benchmarks/results/NAME.json`. A benchmark that fails is told and the others
 still run; figures never fail anything.
@@ -39,8 +39,6 @@ def argv_of(name: str, given: argparse.Namespace) -> list[str]:
     argv += ["--json", str(figures.RESULTS / f"{name}.json")]
     if given.quick:
         argv += QUICK_JOURNAL if name == "journal" else ["--quick"]
-    if given.sdk_python and name == "ingest":
-        argv += ["--sdk-python", given.sdk_python]
     return argv
 
 
@@ -49,7 +47,6 @@ def main() -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(NAMES))
     parser.add_argument("--quick", action="store_true", help="smaller sizes, still all rounds")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--sdk-python", metavar="PYTHON", help="an interpreter with the Agent SDK")
     given = parser.parse_args()
     if unknown := set(given.names) - set(NAMES):
         parser.error(f"no benchmark {', '.join(sorted(unknown))}; there are: {', '.join(NAMES)}")

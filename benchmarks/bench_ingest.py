@@ -1,12 +1,11 @@
 """Metric 7: what Claude prints becomes log records, through the daemon's own code.
 
-    python -m benchmarks.bench_ingest [--events 60000] [--sdk-python PYTHON]
+    python -m benchmarks.bench_ingest [--events 60000]
 
 `hivectl` is a real Runner: ClaudeConversation.feed, drafts, Publisher, Journal.append; it reads from a pipe,
 and (as the daemon does) from the file a shim spooled. References read the same pipe: `readline + json.loads`;
-the same and a line written and flushed per event; the Python Agent SDK, where it is installed (or in the
-interpreter of --sdk-python): its `query()` against a program that prints the same lines. The log is on the
-disk of --dir (default: temporary place), its sync thread at work.
+the same and a line written and flushed per event; the Python Agent SDK: its `query()` against a program that
+prints the same lines. The log is on the disk of --dir (default: temporary place), its sync thread at work.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks import figures
+from benchmarks import figures, references
 from hivectl import config
 from hivectl.agents.claude_stream import ClaudeConversation
 from hivectl.engine.bus import Bus
@@ -225,11 +224,11 @@ def readline_json_log(root: Path, output: Output, fd: int) -> tuple[float, float
     return time.perf_counter() - start, time.process_time() - cpu
 
 
-def sdk(python: str, root: Path, output: Output) -> tuple[float, float]:
+def sdk(python: Path, root: Path, output: Output) -> tuple[float, float]:
     """The official SDK's `query()` in a process of its own; it counts and measures itself."""
     (root / "result.jsonl").write_bytes(output.result)
     told = subprocess.run(
-        [python, str(SDK_READER), str(output.path), str(root / "result.jsonl")],
+        [str(python), str(SDK_READER), str(output.path), str(root / "result.jsonl")],
         capture_output=True,
         check=True,
         timeout=120,
@@ -237,17 +236,6 @@ def sdk(python: str, root: Path, output: Output) -> tuple[float, float]:
     found = json.loads(told)
     assert found["events"] == output.events, found
     return found["wall_s"], found["cpu_s"]
-
-
-def find_sdk(wanted: str | None) -> str | None:
-    """A Python that has the SDK."""
-    for python in filter(None, (wanted, sys.executable)):
-        is_there = subprocess.run(
-            [python, "-c", "import claude_agent_sdk"], capture_output=True, check=False
-        )
-        if is_there.returncode == 0:
-            return python
-    return None
 
 
 Reader = Callable[[Path, Output, int], tuple[float, float]]
@@ -263,7 +251,7 @@ def through_pipe(root: Path, output: Output, read: Reader) -> tuple[float, float
         feeder.wait()
 
 
-def measure(output: Output, report: figures.Report, sdk_python: str | None, root: Path) -> None:
+def measure(output: Output, report: figures.Report, sdk_python: Path | None, root: Path) -> None:
     """One round."""
     work: dict[str, Callable[[Path], tuple[float, float]]] = {
         "hivectl, spool": lambda room: ours_from_spool(room, output),
@@ -287,7 +275,6 @@ def measure(output: Output, report: figures.Report, sdk_python: str | None, root
 def main(argv: Sequence[str] | None = None) -> figures.Report:
     parser = figures.parser(__doc__)
     parser.add_argument("--events", type=int, help="events a round (40000; quick: 10000)")
-    parser.add_argument("--sdk-python", metavar="PYTHON", help="an interpreter with the Agent SDK")
     parser.add_argument("--dir", type=Path, help="where the log is made")
     options = figures.parse(parser, argv)
     events = options.given.events or (10_000 if options.is_quick else 40_000)
@@ -295,7 +282,7 @@ def main(argv: Sequence[str] | None = None) -> figures.Report:
     root = Path(tempfile.mkdtemp(prefix="hivectl-bench-", dir=options.given.dir))
     try:
         output = make_output(root, events)
-        sdk_python = find_sdk(options.given.sdk_python)
+        sdk_python = references.find(references.PY_SDK)
         if sdk_python is None:
             report.note("The Python Agent SDK is not installed: no comparison with it.")
         for _ in range(options.rounds):

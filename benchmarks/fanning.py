@@ -6,9 +6,7 @@ every one. See broadcasters.py for what each server is, and write_loop.c.
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import shutil
 import socket
 import subprocess
 import sys
@@ -19,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks import figures, home
+from benchmarks import home, references
 
 ROOT = Path(__file__).resolve().parents[1]
 HIVECTL, NATS, C_LOOP = "hivectl", "nats-server", "C write loop"
@@ -75,18 +73,8 @@ class Told:
 
 def offered(names: tuple[str, ...]) -> list[str]:
     """Those of the references that are here; the others are told."""
-    is_there = {
-        NATS: (shutil.which("nats-server"), "Debian package nats-server"),
-        FASTAPI: (importlib.util.find_spec("fastapi"), "pip install fastapi"),
-    }
-    found = []
-    for name in names:
-        there, package = is_there.get(name, (True, ""))
-        if there:
-            found.append(name)
-        else:
-            figures.say(f"skipped: {name} is not installed ({package})")
-    return found
+    needed = {NATS: references.NATS, FASTAPI: references.FASTAPI}
+    return [name for name in names if name not in needed or references.find(needed[name])]
 
 
 def tell(name: str, programs: Mapping[str, Path], load: Load, *, late: bool = False) -> Told:
@@ -129,7 +117,8 @@ def _serve(
         with _talking(argv) as server:
             yield server.pid, server, ["plain", _line(server), "-", "-"]
         return
-    argv = [sys.executable, "-m", "benchmarks.broadcasters", KINDS[name], *numbers]
+    python = references.find(references.FASTAPI) if name == FASTAPI else None
+    argv = [str(python or sys.executable), "-m", "benchmarks.broadcasters", KINDS[name], *numbers]
     if name == NATS:
         with _nats() as (pid, port, listens), _talking([*argv, str(port)]) as publisher:
             _line(publisher)

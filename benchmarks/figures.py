@@ -14,12 +14,13 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from benchmarks import references
 from hivectl.kit.clock import SystemClock, format_us
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = (
     "hivectl",
-    "claude-agent-sdk",
+    "aiosqlite",
     "msgspec",
     "starlette",
     "typer",
@@ -132,6 +133,7 @@ def machine() -> dict[str, Any]:
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
+    versions |= references.versions()
     return {
         "date": format_us(SystemClock().now_us()),
         "cores": os.cpu_count(),
