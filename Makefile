@@ -25,7 +25,7 @@ help:
 	@echo "make all     both"
 	@echo "make soak    the long versions of the fault tests (tens of minutes)"
 	@echo "make bench   the benchmarks; figures go to benchmarks/results/"
-	@echo "make bench-refs  install what they compare with, into benchmarks/.references"
+	@echo "make bench-refs  install what they compare with, into .references"
 	@echo "make format  let ruff mend format and imports"
 	@echo "make clean   remove the virtual environment and what tools left"
 

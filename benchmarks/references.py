@@ -3,7 +3,7 @@
     python -m benchmarks.references              # what is here, and how to get the rest
     python -m benchmarks.references --install [NAME ...]
 
-Packages go to `benchmarks/.references`, by npm and pip, and nowhere else; what comes with the system is only looked
+Packages go to `.references`, by npm and pip, and nowhere else; what comes with the system is only looked
 for. A benchmark asks `find`: it gets None, and one line is told, when its reference is not here.
 """
 
@@ -20,10 +20,11 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-HERE = Path(__file__).parent / ".references"
+HERE = Path(__file__).resolve().parents[1] / ".references"
 INSTALL_S = 1800
-ASK_S = 20
+ASK_S = 60
 MENDED = "make bench-refs"
+IS_THERE = "import sys; from importlib.util import find_spec; sys.exit(not find_spec(sys.argv[1]))"
 VERSION_OF = (
     "import sys; from importlib.metadata import version; print(*map(version, sys.argv[1:]))"
 )
@@ -78,7 +79,7 @@ class Pip:
     def find(self, root: Path) -> Path | None:
         own = root / "python" / "bin" / "python"
         for python in (own, Path(sys.executable)):
-            if python.exists() and _ask([str(python), "-c", f"import {self.module}"]) is not None:
+            if python.exists() and _ask([str(python), "-c", IS_THERE, self.module]) is not None:
                 return python
         return None
 
