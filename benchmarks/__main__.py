@@ -1,19 +1,22 @@
 """Run the benchmarks, each in a process of its own, one after the other.
 
     python -m benchmarks [--quick] [--rounds N] [NAME ...]
+    python -m benchmarks --report
 
-Each prints its figures and writes `benchmarks/results/NAME.json`. A benchmark that fails is told and the others
-still run; figures never fail anything.
+Each prints its figures and writes `benchmarks/results/NAME.json`; at the end all are compared with their targets. A
+benchmark that fails or needs more than LIMIT_S is told and the others still run; figures never fail anything.
+`--report` measures nothing and writes the results that are there into docs/benchmarks.md.
 """
 
 from __future__ import annotations
 
 import argparse
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks import figures
+from benchmarks import figures, report
 
 NAMES = (
     "ingest",
@@ -29,8 +32,14 @@ NAMES = (
     "stalled",
     "daemon_fanout",
     "tls",
+    "agents",
+    "one_viewer",
+    "flat_out",
     "queue",
 )
+LIMIT_S = 900
+GRACE_S = 20
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
 QUICK_JOURNAL = ["--lines", "200000", "--append-lines", "20000"]
 
 
@@ -42,25 +51,49 @@ def argv_of(name: str, given: argparse.Namespace) -> list[str]:
     return argv
 
 
+def run(argv: list[str]) -> bool:
+    """Whether it ended well and in time. Interrupted, it is given time to end what it started."""
+    with subprocess.Popen(argv, cwd=Path(__file__).parents[1]) as process:
+        try:
+            return process.wait(LIMIT_S) == 0
+        except (subprocess.TimeoutExpired, KeyboardInterrupt) as error:
+            process.send_signal(signal.SIGINT)
+            try:
+                process.wait(GRACE_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+            if isinstance(error, KeyboardInterrupt):
+                raise
+            return False
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(NAMES))
     parser.add_argument("--quick", action="store_true", help="smaller sizes, still all rounds")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--report", action="store_true", help="write docs/benchmarks.md and end")
     given = parser.parse_args()
     if unknown := set(given.names) - set(NAMES):
         parser.error(f"no benchmark {', '.join(sorted(unknown))}; there are: {', '.join(NAMES)}")
+    if given.report:
+        report.write(PAGE, report.read(figures.RESULTS))
+        return 0
     figures.RESULTS.mkdir(exist_ok=True)
+    names = given.names or NAMES
     failed = []
-    for name in given.names or NAMES:
-        done = subprocess.run(argv_of(name, given), cwd=Path(__file__).parents[1], check=False)
-        if done.returncode:
+    for name in names:
+        if not run(argv_of(name, given)):
             failed.append(name)
         print(flush=True)
+    print(report.summary(report.read(figures.RESULTS), names), flush=True)
     if failed:
         figures.say(f"did not finish: {', '.join(failed)}")
     return 1 if failed else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

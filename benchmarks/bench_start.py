@@ -2,8 +2,8 @@
 
     python -m benchmarks.bench_start [--runs 5]
 
-Beside it in every round: a Starlette hello under uvicorn, and `python -c pass`. Both are asked for
-GET /healthz on a UNIX socket until it answers 200. `fresh home`: the daemon makes its database and token;
+Beside it in every round: a Starlette hello under uvicorn, `python -c pass`, and claude-code-ui where it is installed.
+All are asked for a GET until it is answered with 200, on a UNIX socket where they have one. `fresh home`: the daemon makes its database and token;
 `again`: it finds them, as after a stop.
 """
 
@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from benchmarks import figures, home
+from benchmarks import figures, home, references, road
 
 SERVERS = Path(__file__).with_name("servers.py")
 
@@ -41,6 +41,13 @@ def hello_ms() -> float:
             return (time.perf_counter() - start) * 1000
 
 
+def code_ui_ms() -> float:
+    with home.temporary() as root:
+        start = time.perf_counter()
+        with road.code_ui_process(root, Path("no-agent")):
+            return (time.perf_counter() - start) * 1000
+
+
 def main(argv: Sequence[str] | None = None) -> figures.Report:
     parser = figures.parser(__doc__)
     parser.add_argument(
@@ -55,10 +62,13 @@ def main(argv: Sequence[str] | None = None) -> figures.Report:
         "Starlette hello, uvicorn": hello_ms,
         "python -c pass": partial(home.wall_ms, home.PASS),
     }
+    if references.find(references.CLAUDE_CODE_UI):
+        starts[road.CODE_UI] = code_ui_ms
     for _ in range(options.rounds):
         for name, start in starts.items():
             report.add(name, statistics.median(start() for _ in range(runs)), "ms")
     report.compare("hivectl, again", "Starlette hello, uvicorn")
+    report.compare("hivectl, again", road.CODE_UI, "<= 0.65x")
     report.compare("hivectl, fresh home", "Starlette hello, uvicorn")
     report.note("Target: at most 250 ms.")
     return figures.finish(report, options)

@@ -1,6 +1,6 @@
 /* Many WebSocket viewers in one process, quick enough not to be what is measured.
 
-     crowd KIND PORT READERS STALLED EVENTS TOKEN STREAM
+     crowd KIND PORT READERS STALLED EVENTS TOKEN STREAM [AGENTS]
 
    KIND hivectl: says hello, authenticates and subscribes as every client must; nats: NATS over WebSocket,
    subject STREAM; plain: a WebSocket that only listens. Connects READERS that read and STALLED that do not,
@@ -9,6 +9,9 @@
    Then it reads until each reader has seen EVENTS events, and prints a line of JSON: how many there were, how long
    it took from the first event's being made, and their ages when they came. Each viewer checks that its numbers
    (`"seq":`) are 1, 2, 3 ... without a gap; `"t":` is when an event was made, in nanoseconds of CLOCK_MONOTONIC.
+
+   With AGENTS the events are those of agent.c, whatever the server wraps them in: each of so many agents numbers its
+   own (`agent=A n=1,2,3 ... t=NS` in the text), and EVENTS are all of them together.
 
    With STALLED it now waits for a line of input. Then the stalled ones read on: the even ones where they are, the
    odd ones (hivectl) by connecting anew and resuming from what they have. A third line tells how whole that was.
@@ -41,11 +44,12 @@ struct viewer {
     size_t line_size;
     size_t left; /* nats: bytes to come of a frame; its frames may be megabytes */
     char epoch[64];
+    long *agents; /* the last one seen of each */
 };
 
 static enum kind kind;
 static int port;
-static long events;
+static long events, agents;
 static const char *token, *stream;
 static char buffer[ROOM * 2], text[ROOM * 3];
 static uint32_t *ages;
@@ -81,7 +85,36 @@ static long number_after(const char *data, size_t size, const char *key, size_t 
     return found;
 }
 
+static void note_age(long made) {
+    if (!begun_ns) begun_ns = made;
+    long age = now_ns() - made;
+    if (ages_count < MOST_AGES) ages[ages_count++] = age > UINT32_MAX ? UINT32_MAX : (uint32_t)age;
+}
+
+static void on_agents_event(struct viewer *viewer, const char *data, size_t size) {
+    static size_t hint;
+    long agent = number_after(data, size, "\"agent=", &hint);
+    if (agent < 0) return;
+    if (agent >= agents) die("an agent nobody knows");
+    const char *at = data + hint, *end = data + size;
+    size_t none = 0;
+    long n = number_after(at, (size_t)(end - at), " n=", &none);
+    long *last = &viewer->agents[agent];
+    if (n != *last + 1) {
+        if (n <= *last) return;
+        viewer->broken = 1;
+    }
+    *last = n;
+    viewer->seq++;
+    deliveries++;
+    note_age(number_after(at, (size_t)(end - at), " t=", &none));
+}
+
 static void on_event(struct viewer *viewer, const char *data, size_t size) {
+    if (agents) {
+        on_agents_event(viewer, data, size);
+        return;
+    }
     static size_t seq_hint, time_hint;
     static const char head[] = "{\"jsonrpc\":\"2.0\",\"method\":\"event\"";
     if (kind == HIVECTL && (size < sizeof head || memcmp(data, head, sizeof head - 1))) return;
@@ -94,10 +127,7 @@ static void on_event(struct viewer *viewer, const char *data, size_t size) {
     viewer->seq = seq;
     deliveries++;
     if (begun_ns && ages_count == MOST_AGES) return;
-    long made = number_after(data, size, "\"t\":", &time_hint);
-    if (!begun_ns) begun_ns = made;
-    long age = now_ns() - made;
-    if (ages_count < MOST_AGES) ages[ages_count++] = age > UINT32_MAX ? UINT32_MAX : (uint32_t)age;
+    note_age(number_after(data, size, "\"t\":", &time_hint));
 }
 
 static void send_frame(struct viewer *viewer, int opcode, const char *data, size_t size) {
@@ -246,6 +276,7 @@ static void log_in(struct viewer *viewer) {
     send_frame(viewer, 1, request, (size_t)size);
     if (viewer->epoch[0]) return; /* what comes now is the replay */
     char *epoch = strstr(await_text(viewer, "caught_up"), "\"epoch\":\"");
+    if (!epoch && agents) return; /* all streams: it has no place to resume from */
     if (!epoch) die("not subscribed");
     sscanf(epoch, "\"epoch\":\"%63[^\"]", viewer->epoch);
 }
@@ -327,15 +358,18 @@ static void report(struct viewer *viewers, int count) {
 }
 
 int main(int argc, char **argv) {
-    if (argc != 8) die("KIND PORT READERS STALLED EVENTS TOKEN STREAM");
+    if (argc != 8 && argc != 9) die("KIND PORT READERS STALLED EVENTS TOKEN STREAM [AGENTS]");
     kind = !strcmp(argv[1], "hivectl") ? HIVECTL : !strcmp(argv[1], "nats") ? NATS : PLAIN;
     port = atoi(argv[2]);
     int readers = atoi(argv[3]), stalled = atoi(argv[4]);
     events = atol(argv[5]);
     token = argv[6], stream = argv[7];
+    agents = argc == 9 ? atol(argv[8]) : 0;
     ages = calloc(MOST_AGES, sizeof *ages);
     struct viewer *viewers = calloc((size_t)(readers + stalled), sizeof *viewers);
     if (!ages || !viewers) die("no memory");
+    for (int i = 0; i < readers + stalled; i++)
+        if (!(viewers[i].agents = calloc((size_t)agents + 1, sizeof(long)))) die("no memory");
     seat(viewers, readers + stalled);
     watch(viewers, readers);
     report(viewers, readers);

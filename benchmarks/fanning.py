@@ -6,7 +6,6 @@ every one. See broadcasters.py for what each server is, and write_loop.c.
 
 from __future__ import annotations
 
-import json
 import socket
 import subprocess
 import sys
@@ -15,9 +14,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from benchmarks import home, references
+from benchmarks.talking import answer, is_open, line, say, talking
 
 ROOT = Path(__file__).resolve().parents[1]
 HIVECTL, NATS, C_LOOP = "hivectl", "nats-server", "C write loop"
@@ -82,24 +81,24 @@ def tell(name: str, programs: Mapping[str, Path], load: Load, *, late: bool = Fa
     with ExitStack() as stack:
         server, publisher, seat = stack.enter_context(_serve(name, programs, load))
         if name != C_LOOP:  # what the first one loads is no cost of each
-            with _talking([str(programs["crowd"]), *seat[:2], "1", "0", "0", *seat[2:]]) as first:
-                _line(first)
+            with talking([str(programs["crowd"]), *seat[:2], "1", "0", "0", *seat[2:]]) as first:
+                line(first)
         before = home.private_kb(server)
         count = load.viewers + load.stalled
         numbers = map(str, (load.viewers, load.stalled, load.events))
         argv = [str(programs["crowd"]), *seat[:2], *numbers, *seat[2:]]
-        crowd = stack.enter_context(_talking(argv))
-        seated = _answer(crowd)
+        crowd = stack.enter_context(talking(argv))
+        seated = answer(crowd)
         viewer_kb = (home.private_kb(server) - before) / count
         cpu_ms = home.cpu_ms(server)
         with _watched(server) as growth_kb:
-            _say(publisher)
-            seen = _answer(crowd)
+            say(publisher)
+            seen = answer(crowd)
         cpu_ms = home.cpu_ms(server) - cpu_ms
         found = None
         if late:
-            _say(crowd)
-            found = _answer(crowd)
+            say(crowd)
+            found = answer(crowd)
         deliveries = max(1.0, seen["deliveries"])
         return Told(
             seated, viewer_kb, seen, found, cpu_ms * 1000 / deliveries, max(growth_kb) / 1024
@@ -114,18 +113,18 @@ def _serve(
     numbers = [str(number) for number in (load.events, load.rate, load.size)]
     if name == C_LOOP:
         argv = [str(programs["write_loop"]), str(load.viewers), *numbers]
-        with _talking(argv) as server:
-            yield server.pid, server, ["plain", _line(server), "-", "-"]
+        with talking(argv) as server:
+            yield server.pid, server, ["plain", line(server), "-", "-"]
         return
     python = references.find(references.FASTAPI) if name == FASTAPI else None
     argv = [str(python or sys.executable), "-m", "benchmarks.broadcasters", KINDS[name], *numbers]
     if name == NATS:
-        with _nats() as (pid, port, listens), _talking([*argv, str(port)]) as publisher:
-            _line(publisher)
+        with _nats() as (pid, port, listens), talking([*argv, str(port)]) as publisher:
+            line(publisher)
             yield pid, publisher, ["nats", str(listens), "-", "s"]
         return
-    with _talking(argv) as server:
-        port, *rest = _line(server).split()
+    with talking(argv) as server:
+        port, *rest = line(server).split()
         kind, what = ("hivectl", rest) if rest else ("plain", ["-", "-"])
         yield server.pid, server, [kind, port, *what]
 
@@ -140,51 +139,8 @@ def _nats() -> Iterator[tuple[int, int, int]]:
         settings.write_text(NATS_FILE.format(port=port, socket=listens))
         with home.child(["nats-server", "-c", str(settings)]) as server:
             for one in (port, listens):
-                home.until(lambda one=one: _is_open(one), what="nats-server listens")
+                home.until(lambda one=one: is_open(one), what="nats-server listens")
             yield server.pid, port, listens
-
-
-def _is_open(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-@contextmanager
-def _talking(argv: list[str]) -> Iterator[subprocess.Popen[str]]:
-    """A process that is spoken with, line by line; it ends with its input."""
-    process = subprocess.Popen(
-        argv, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    try:
-        yield process
-    finally:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdin.close()
-        try:
-            process.wait(3)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        process.stdout.close()
-
-
-def _say(process: subprocess.Popen[str]) -> None:
-    assert process.stdin is not None
-    process.stdin.write("go\n")
-    process.stdin.flush()
-
-
-def _line(process: subprocess.Popen[str]) -> str:
-    assert process.stdout is not None
-    if not (line := process.stdout.readline().strip()):
-        raise RuntimeError(f"{process.args!r} said nothing")
-    return line
-
-
-def _answer(process: subprocess.Popen[str]) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(_line(process))
-    return found
 
 
 @contextmanager

@@ -12,9 +12,13 @@ import pytest
 
 from benchmarks import figures
 from benchmarks.__main__ import NAMES
+from benchmarks.targets import TARGETS
 
 ROOT = Path(__file__).resolve().parents[3]
 SMALLEST = {
+    "agents": ["--events", "40", "--viewers", "3", "--agents", "2"],
+    "flat_out": ["--events", "200", "--viewers", "2", "--agents", "2", "--lone", "50"],
+    "one_viewer": ["--seconds", "0.05"],
     "cli": ["--runs", "1"],
     "broadcast": ["--events", "20", "--viewers", "5"],
     "daemon_fanout": ["--events", "200", "--viewers", "5"],
@@ -32,7 +36,7 @@ SMALLEST = {
 }
 
 
-NEED_A_COMPILER = {"broadcast", "fanout", "stalled"}
+NEED_A_COMPILER = {"agents", "broadcast", "flat_out", "one_viewer", "fanout", "stalled"}
 
 
 def test_every_command_is_known_to_the_one_that_runs_all() -> None:
@@ -55,6 +59,14 @@ def test_a_command_prints_its_figures_and_writes_them(name: str, tmp_path: Path)
     written = json.loads(out.read_text())
     assert written["machine"]["python"]
     assert written.get("series") or written["results"]
+    measured = {one["name"] for one in written.get("series", [])}
+    wanted = {target.ours for target in TARGETS if target.benchmark == name}
+    at_1000 = {one for one in wanted if "1000 viewers" in one}  # not at the smallest size
+    assert wanted - at_1000 - {one.replace("5 viewers", "100 viewers") for one in measured} == set()
+
+
+def test_every_target_names_a_benchmark() -> None:
+    assert {target.benchmark for target in TARGETS} <= set(NAMES)
 
 
 def test_a_report_compares_round_by_round() -> None:
