@@ -53,7 +53,7 @@ class Door:
         self._nursery = nursery
         self._handshakes: dict[asyncio.Task[None], None] = {}
         self.failed = 0
-        """Handshakes that came to nothing; for the log of who looks for them."""
+        """Handshakes that came to nothing, since the start."""
         self._accepting = nursery.start(self._accept(), name="accept TLS")
 
     def close(self) -> None:
@@ -74,10 +74,15 @@ class Door:
                 continue
             if len(self._handshakes) >= HANDSHAKES:
                 # Who is slowest makes room: an honest peer needs a fraction of its time.
-                next(iter(self._handshakes)).cancel()
+                oldest = next(iter(self._handshakes))
+                del self._handshakes[oldest]
+                oldest.cancel()
+                self.failed += 1
             task = self._nursery.start(self._admit(peer), name="TLS handshake")
             self._handshakes[task] = None
             task.add_done_callback(lambda done: self._handshakes.pop(done, None))
+            # A burst that waits is accepted without a pause otherwise, and nobody else has a turn.
+            await asyncio.sleep(0)
 
     async def _admit(self, peer: socket.socket) -> None:
         """From the first byte to a connection, within HANDSHAKE_S. Every failure is the peer's own."""

@@ -19,6 +19,7 @@ from hivectl.server.problem import StandardHeaders
 from hivectl.server.security import Gate, TcpAddress, parse_listen
 
 if TYPE_CHECKING:
+    from hivectl.server.door import Door
     from hivectl.server.tls import Credentials
 
 _log = logging.getLogger(__name__)
@@ -37,7 +38,8 @@ class TcpListener:
         self._clock = clock
         self._tell_people = tell or (lambda _message, _hint: None)
         self._credentials: Credentials | None = None
-        self._open: list[asyncio.Server | Any] = []
+        self._plain: asyncio.Server | None = None
+        self._door: Door | None = None
         self._gate = Gate(port=None)
         self.bound: TcpAddress | None = None
         """Where it listens; None while it does not."""
@@ -81,27 +83,26 @@ class TcpListener:
             if not self.bound.is_loopback:
                 self.warnings.append(f"{self.bound} is reachable from other machines, unencrypted")
             loop = asyncio.get_running_loop()
-            self._open.append(await loop.create_server(make, sock=listener, backlog=listen.BACKLOG))
+            self._plain = await loop.create_server(make, sock=listener, backlog=listen.BACKLOG)
             return
         from hivectl.server.door import Door  # noqa: PLC0415
 
         credentials = self._credentials
-        self._open.append(
-            Door(
-                listener,
-                context=lambda: credentials.context,
-                factory=make,
-                headers=headers,
-                nursery=nursery,
-            )
+        self._door = Door(
+            listener,
+            context=lambda: credentials.context,
+            factory=make,
+            headers=headers,
+            nursery=nursery,
         )
         run(self._watch(credentials), "watch the certificate")
 
     def close(self) -> None:
         """Accept no more."""
-        for each in self._open:
-            each.close()
-        self._open.clear()
+        for each in (self._plain, self._door):
+            if each is not None:
+                each.close()
+        self._plain = None
 
     def reload(self) -> None:
         """Read the certificate's files again; connections that live are not touched."""
@@ -115,7 +116,10 @@ class TcpListener:
 
     def tls(self) -> dict[str, Any] | None:
         """Facts of the certificate; None without TLS."""
-        return self._credentials.facts() if self._credentials is not None else None
+        if self._credentials is None:
+            return None
+        failed = self._door.failed if self._door is not None else 0
+        return {**self._credentials.facts(), "handshakes_failed": failed}
 
     def _bind(self, address: TcpAddress) -> socket.socket | None:
         wanted = self._settings.text("listen.tcp")
