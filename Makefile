@@ -10,6 +10,9 @@ BASE   := $(VENV)/.installed
 WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest -p no:cacheprovider
 
+# How much of the full size `make soak` runs.
+SCALE ?= 1
+
 # Where `make install` puts the commands: $(PREFIX)/bin, with an environment of their own.
 PREFIX ?= $(HOME)/.local
 # Optional parts, such as EXTRAS=notify.
@@ -23,7 +26,7 @@ help:
 	@echo "make test    install, and run all tests"
 	@echo "make check   format, lint, types, imports, generated documents"
 	@echo "make all     both"
-	@echo "make soak    the long versions of the fault tests (tens of minutes)"
+	@echo "make soak    every fault at full size (two hours; SCALE=0.01 for a hundredth, ARGS='-k row05' for one)"
 	@echo "make bench   the benchmarks; figures go to benchmarks/results/"
 	@echo "make bench-refs  install what they compare with, into .references"
 	@echo "make format  let ruff mend format and imports"
@@ -73,7 +76,7 @@ check: $(STAMP)
 all: check test
 
 soak: $(STAMP)
-	$(PYTEST) -m soak --timeout 3600 $(ARGS)
+	$(BIN)/python -m tests.soak --scale $(SCALE) $(ARGS)
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -260,7 +261,9 @@ def _speak_and_act(turn: "Turn", script: Script, step: Json) -> None:
     if not rounds and answer is not None:
         texts = [*texts[:-1], answer] if texts else [answer]
         answer = None
-    for index, text in enumerate(texts):
+    size = int(step.get("bytes", 0))
+    for index, words in enumerate(texts):
+        text = _pad(turn, _stamped(step, words), size)
         is_middle = step.get("hang") == "stream" and index == len(texts) // 2
         turn.speech.text(text, delay_s, (lambda: _hang(turn)) if is_middle else None)
         turn.needs_answer = False
@@ -289,8 +292,12 @@ def _texts(turn: "Turn", step: Json) -> tuple[list[str], str | None]:
             answer = ""
         return [], None if answer is None else _pad(turn, answer, size)
     count = int(step["events"])
-    texts = [_pad(turn, f"event {n + 1} of {count}", size) for n in range(count)]
+    texts = [f"event {n + 1} of {count}" for n in range(count)]
     return texts, None if answer is None else _pad(turn, str(answer), size)
+
+
+def _stamped(step: Json, text: str) -> str:
+    return f"{text} at {time.monotonic():.6f}" if step.get("stamp") else text
 
 
 def _pad(turn: "Turn", text: str, size: int) -> str:

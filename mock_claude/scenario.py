@@ -30,6 +30,7 @@ DIRECTIVES = (
     Directive("text", "string", "the answer; with `events` the last of the texts"),
     Directive("events", "number", "exactly so many assistant text events (0: an empty answer)"),
     Directive("delay_ms", "number", "wait before each text, thought and tool call"),
+    Directive("stamp", "true", "each text ends with the monotonic time it was written at"),
     Directive("bytes", "number", "size of each text in bytes"),
     Directive("think", "true, string", "a thinking block before the answer"),
     Directive(

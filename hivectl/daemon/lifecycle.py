@@ -20,7 +20,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Literal, Protocol
+from typing import IO, Literal, Protocol
 
 from hivectl import __version__, config
 from hivectl.config import Places, Settings
@@ -328,7 +328,7 @@ class _Life:
     async def live(self) -> int:
         """From recovery to the last closed file; the exit code."""
         loop = asyncio.get_running_loop()
-        loop.set_exception_handler(_report_loop)
+        loop.set_exception_handler(logs.LoopReport(self._clock))
         self._listen_to_signals(loop)
         try:
             ask = await self._until_asked()
@@ -500,8 +500,3 @@ class _Life:
 def _report(name: str, error: BaseException) -> None:
     if name != "begin":  # its error goes to the caller
         _log.error("task failed", extra={"task": name}, exc_info=error)
-
-
-def _report_loop(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    error = context.get("exception")
-    _log.error("unhandled in the loop", extra={"what": context.get("message")}, exc_info=error)

@@ -7,6 +7,8 @@ out here, whatever the caller passed, and prompts and environments are only coun
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import json
 import logging
 import os
@@ -17,7 +19,9 @@ from typing import IO, Any, Literal
 
 from hivectl.config import Settings
 from hivectl.daemon import redact
-from hivectl.kit.clock import format_us
+from hivectl.kit.clock import Clock, format_us
+
+_log = logging.getLogger(__name__)
 
 Terminal = Literal["human", "json", "none"]
 _TERMINALS: tuple[Terminal, ...] = ("human", "json", "none")
@@ -29,6 +33,9 @@ WITHHELD = frozenset({"prompt", "text", "raw", "input", "env", "environment", "s
 """Fields whose content never goes to the log, only its size."""
 
 _LINE_BYTES = 16 * 1024
+_NO_ROOM = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_NO_ROOM_QUIET_S = 10.0
+"""How long nothing more is said about connections that wait."""
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 _LEVELS = {
     "debug": logging.DEBUG,
@@ -245,3 +252,26 @@ def close() -> None:
     ]:
         root.removeHandler(handler)
         handler.close()
+
+
+class LoopReport:
+    """What the event loop could not tell anybody, in the log.
+
+    A connection that cannot be taken for want of descriptors is no fault of ours: it waits, asyncio
+    tries again each second, and one line a while says so instead of a hundred at each try."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._quiet_until = 0.0
+
+    def __call__(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Log it; what asyncio calls."""
+        error = context.get("exception")
+        if "socket" not in context or getattr(error, "errno", None) not in _NO_ROOM:
+            what = context.get("message")
+            _log.error("unhandled in the loop", extra={"what": what}, exc_info=error)
+            return
+        now = self._clock.monotonic()
+        if now >= self._quiet_until:
+            self._quiet_until = now + _NO_ROOM_QUIET_S
+            _log.warning("connections wait: no descriptors or memory", extra={"why": str(error)})

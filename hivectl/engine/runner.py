@@ -272,8 +272,7 @@ class Runner:
             await self._reader.reply_again(spec)
             # Read anew: somebody may have answered since. The flag and the state agree from here on.
             self._live.execution = execution = await self._live.find()
-            self._deadline.is_lifted = execution.state is not ExecutionState.WAITING
-            await self._deadline.tend(execution)
+            await self._deadline.adopt(execution)
         self._writer.kick()
 
     # --- left warm ----------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ import pytest
 from hivectl.kit import failpoint
 from tests.harness import history
 from tests.harness.daemon import ENDS, Daemon, DaemonEnded, RpcError, mock
+from tests.harness.soak import Report, full
 from tests.harness.waiting import eventually
 
 Make = Callable[..., Daemon]
@@ -61,8 +62,8 @@ class Answerer:
                 raise
 
 
-def _random_kills(daemon: Daemon, *, kills: int, events: int, seed: int) -> None:
-    """Runs in eight projects, killed and restarted at random gaps until `kills` are reached."""
+def _random_kills(daemon: Daemon, *, kills: int, events: int, seed: int) -> int:
+    """Runs in eight projects, killed and restarted at random gaps until `kills` are reached; how many runs."""
     chance = random.Random(seed)
     runs: dict[str, tuple[str, int]] = {}
     names = [f"p{number}" for number in range(8)]
@@ -104,6 +105,7 @@ def _random_kills(daemon: Daemon, *, kills: int, events: int, seed: int) -> None
     left = daemon.home / "state" / "runs"
     eventually(lambda: not list(left.iterdir()), what="no process directory left")
     assert "the watch over a process failed" not in daemon.log
+    return len(runs)
 
 
 def _ended(daemon: Daemon) -> set[str]:
@@ -138,9 +140,15 @@ def test_random_kills_lose_double_and_forget_nothing(make_daemon: Make) -> None:
 
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
-def test_a_thousand_random_kills_lose_double_and_forget_nothing(make_daemon: Make) -> None:
+def test_a_thousand_random_kills_lose_double_and_forget_nothing(
+    make_daemon: Make, report: Report
+) -> None:
     daemon = make_daemon(settings={"execution.max_live": 8}).start()
-    _random_kills(daemon, kills=1000, events=400, seed=11)
+    report.count("runs", _random_kills(daemon, kills=full(1000), events=400, seed=11))
+    report.count("kills", daemon.kills)
+    starts = sorted(daemon.starts)
+    report.figure("restart p50", starts[len(starts) // 2], "s")
+    report.figure("slowest restart", starts[-1], "s")
 
 
 # --- row 2: at every failpoint --------------------------------------------------------------------------
@@ -250,13 +258,111 @@ def test_a_refused_write_at_a_named_place_loses_nothing(make_daemon: Make, name:
     _live_through(make_daemon(settings=SETTINGS.get(name, {})), name, n, "error=ENOSPC")
 
 
+# --- many strikes in one home ---------------------------------------------------------------------------
+
+HOMES = 4
+PARALLEL = 2
+AT_ONE_RUN = 2
+"""So often one run is struck; then a life without the failpoint brings it to its end."""
+RUN_S = 90.0
+
+
+class Lives:
+    """Life after life in one home, each with the place armed, each killed there: one start for each strike."""
+
+    def __init__(self, daemon: Daemon, name: str, seed: int) -> None:
+        self.daemon = daemon
+        self.name = name
+        self.chance = random.Random(seed)
+        self.strikes = 0
+        self.runs: list[str] = []
+
+    def live(self, strikes: int) -> None:
+        """Prompts one after the other until the place has struck so often; then all must be well."""
+        self.daemon.start()
+        self.daemon.project()
+        self.daemon.kill()
+        while self.strikes < strikes:
+            self._bring_to_its_end(f"run {len(self.runs)}")
+        self.daemon.restart()
+        self._check()
+
+    def _bring_to_its_end(self, key: str) -> None:
+        half = {"events": 20, "delay_ms": 2}
+        prompt = mock(steps=[half, {"permission": True}, half])
+        deadline = time.monotonic() + RUN_S
+        execution, struck, is_armed = "", 0, True
+        while True:
+            assert time.monotonic() < deadline, f"{self.name}: {key} does not end\n{self._words()}"
+            if not self.daemon.is_running():
+                is_armed = struck < AT_ONE_RUN
+                self._begin(is_armed)
+            with contextlib.suppress(*OFF):
+                execution = execution or self._submit(prompt, key)
+                if self._is_over(execution):
+                    break
+            if not self.daemon.is_running():
+                self._struck()
+                struck += 1
+            time.sleep(0.01)
+        self.runs.append(execution)
+        if not is_armed and self.daemon.is_running():
+            self.daemon.kill()
+
+    def _begin(self, is_armed: bool) -> None:
+        n = self.chance.randrange(1, 26) if self.name in NTH else 1
+        self.daemon.spawn(f"{self.name}@{n}:kill" if is_armed else "")
+        with contextlib.suppress(DaemonEnded):
+            self.daemon.wait_ready()
+
+    def _struck(self) -> None:
+        assert self.daemon.process is not None
+        assert self.daemon.process.returncode == -signal.SIGKILL, self._words()
+        self.strikes += 1
+
+    def _words(self) -> str:
+        return self.daemon.output[-2000:] + self.daemon.log[-2000:]
+
+    def _submit(self, prompt: str, key: str) -> str:
+        accepted = self.daemon.call(
+            "execute", project="web", prompt=prompt, idempotency_key=key, session="new"
+        )
+        return str(accepted["execution"])
+
+    def _is_over(self, execution: str) -> bool:
+        try:
+            for approval in self.daemon.call("approval.list")["items"]:
+                self.daemon.decide(approval)
+        except RpcError as error:
+            if error.code != "ALREADY_DECIDED":
+                raise
+        return bool(execution) and self.daemon.get(execution)["state"] in ENDS
+
+    def _check(self) -> None:
+        told = history.read(self.daemon, project="web").check()
+        wanted = [f"event {i} of 20" for i in range(1, 21)] * 2
+        for execution in self.runs:
+            told.check_ended(execution)
+            texts = [text for text in told.texts(execution) if text.startswith("event ")]
+            assert texts == wanted
+            asked = [e for e in told.of(execution) if e["type"] == "approval.requested"]
+            decided = [e for e in told.of(execution) if e["type"] == "approval.decided"]
+            assert (len(asked), len(decided)) == (1, 1)
+        assert len(self.daemon.mock_starts()) == len(self.runs), "started twice, or never"
+        history.read(self.daemon, stream="system").check_dense()
+        runs = self.daemon.home / "state" / "runs"
+        eventually(lambda: not list(runs.iterdir()), what="no process directory left")
+        self.daemon.close()
+
+
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("name", PLACES)
-def test_a_hundred_kills_at_a_named_place_lose_nothing(make_daemon: Make, name: str) -> None:
-    passages = range(1, 26) if name in NTH else (1,)
-    for number in range(100):
-        n = passages[number % len(passages)]
-        daemon = make_daemon(settings=SETTINGS.get(name, {}))
-        _live_through(daemon, name, n)
-        daemon.close()
+def test_a_hundred_kills_at_a_named_place_lose_nothing(
+    make_daemon: Make, report: Report, name: str
+) -> None:
+    homes = [make_daemon(settings=SETTINGS.get(name, {})) for _ in range(HOMES)]
+    lives = [Lives(home, name, seed) for seed, home in enumerate(homes)]
+    with ThreadPoolExecutor(PARALLEL) as pool:
+        list(pool.map(lambda life: life.live(full(100) // HOMES or 1), lives))
+    report.count(f"at {name}", sum(life.strikes for life in lives))

@@ -20,6 +20,7 @@ from hivectl.client import Client, Notice
 from hivectl.testing.server_world import HistoryChecker
 from tests.harness import history
 from tests.harness.daemon import Daemon, mock
+from tests.harness.soak import Report, full
 
 Make = Callable[..., Daemon]
 Event = dict[str, Any]
@@ -185,11 +186,13 @@ async def test_random_clients_all_see_the_same_dense_history(make_daemon: Make) 
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
 async def test_many_clients_through_two_hundred_kills_see_the_same_history(
-    make_daemon: Make,
+    make_daemon: Make, report: Report
 ) -> None:
     daemon = make_daemon()
     await asyncio.to_thread(daemon.start)
-    await _check_history(daemon, kills=200, seed=17, watchers=20)
+    await _check_history(daemon, kills=full(200), seed=17, watchers=20)
+    report.count("clients", 20)
+    report.count("kills", daemon.kills)
 
 
 # --- row 14 -----------------------------------------------------------------------------------------------
@@ -221,7 +224,8 @@ def _rss(daemon: Daemon) -> int:
     return int(next(x for x in status.splitlines() if x.startswith("VmRSS")).split()[1]) * 1024
 
 
-async def _crowd(daemon: Daemon, *, followers: int, events: int) -> None:
+async def _crowd(daemon: Daemon, *, followers: int, events: int) -> tuple[float, float]:
+    """The 99th percentile of the readers' delays in ms, and by how many MiB memory grew."""
     project = await asyncio.to_thread(daemon.project)
     stream = project["stream"]
     await asyncio.to_thread(daemon.run, "first")
@@ -243,10 +247,6 @@ async def _crowd(daemon: Daemon, *, followers: int, events: int) -> None:
         assert len(counts) == 1, "every reader met the same events"
         assert counts.pop() > events
         delays = sorted(delay for reader in readers for delay in reader.result())
-        print(
-            f"{followers} followers: p50 {delays[len(delays) // 2] * 1000:.1f} ms,"
-            f" p99 {delays[len(delays) * 99 // 100] * 1000:.1f} ms, memory +{grown >> 20} MiB"
-        )
         assert grown < 64 << 20, "the one that does not read costs no memory"
         # and now it reads: whatever it is told, what it gets is dense
         checker = HistoryChecker()
@@ -259,6 +259,7 @@ async def _crowd(daemon: Daemon, *, followers: int, events: int) -> None:
                         if frame["params"]["type"] == "execution.ended":
                             break
         assert checker.faults == []
+        return delays[len(delays) * 99 // 100] * 1000, grown / (1 << 20)
 
 
 @pytest.mark.timeout(120)
@@ -270,7 +271,13 @@ async def test_one_follower_that_does_not_read_costs_the_others_nothing(make_dae
 
 @pytest.mark.soak
 @pytest.mark.timeout(1800)
-async def test_five_hundred_followers_and_one_that_does_not_read(make_daemon: Make) -> None:
+async def test_five_hundred_followers_and_one_that_does_not_read(
+    make_daemon: Make, report: Report
+) -> None:
     daemon = make_daemon(settings={"limits.connections": 600, "limits.unauthenticated": 600})
     await asyncio.to_thread(daemon.start)
-    await _crowd(daemon, followers=500, events=2000)
+    followers = full(500, least=10)
+    p99, grown = await _crowd(daemon, followers=followers, events=full(2000, least=100))
+    report.count("followers", followers)
+    report.figure("delay of the readers p99", p99, "ms", most=100)
+    report.figure("memory grew by", grown, "MB", most=64)

@@ -13,6 +13,7 @@ import pytest
 
 from tests.harness import history
 from tests.harness.daemon import Daemon
+from tests.harness.soak import Report, full
 
 Make = Callable[..., Daemon]
 MIB = 1024 * 1024
@@ -49,7 +50,8 @@ def _big_lines(daemon: Daemon, execution: str) -> list[list[dict[str, Any]]]:
     return [line for line in lines if line]
 
 
-def _giant(daemon: Daemon, size: int) -> None:
+def _giant(daemon: Daemon, size: int) -> float:
+    """By how many MiB memory grew."""
     baseline = daemon.run("first")
     before = _peak(daemon)
     ended = daemon.run(
@@ -57,7 +59,6 @@ def _giant(daemon: Daemon, size: int) -> None:
     )
     assert (ended["state"], ended["result"]) == ("completed", "done")
     grown = _peak(daemon) - before
-    print(f"memory grew by {grown / MIB:.1f} MiB for two lines of {size / MIB:.0f} MiB")
     assert grown < 64 * MIB + min(size, 64 * MIB)
     lines = _big_lines(daemon, ended["execution"])
     assert len(lines) == 2
@@ -75,6 +76,7 @@ def _giant(daemon: Daemon, size: int) -> None:
                 found.update(part)
         assert found.hexdigest() == wanted.hexdigest()
     assert baseline["state"] == "completed"
+    return grown / MIB
 
 
 @pytest.mark.timeout(120)
@@ -88,10 +90,14 @@ def test_a_line_of_ten_megabytes_is_kept_whole(daemon: Daemon) -> None:
 
 @pytest.mark.soak
 @pytest.mark.timeout(1800)
-def test_a_line_of_a_gigabyte_is_kept_whole_in_bounded_memory(make_daemon: Make) -> None:
+def test_a_line_of_a_gigabyte_is_kept_whole_in_bounded_memory(
+    make_daemon: Make, report: Report
+) -> None:
     daemon = make_daemon(settings={"execution.max_output_bytes": "3G"}).start()
     daemon.project()
-    _giant(daemon, 1024 * MIB)
+    size = full(1024, least=16)
+    report.figure("memory grew by", _giant(daemon, size * MIB), "MB", most=64)
+    report.count(f"lines of {size} MiB", 2)
 
 
 EXPECTED = {

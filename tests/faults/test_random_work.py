@@ -17,6 +17,7 @@ import pytest
 
 from tests.harness import history
 from tests.harness.daemon import Daemon, RpcError, mock
+from tests.harness.soak import Report, full
 from tests.harness.waiting import eventually
 
 Make = Callable[..., Daemon]
@@ -192,9 +193,10 @@ def test_two_hundred_random_prompts_lose_nothing_and_run_once(make_daemon: Make)
 
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("seed", range(20))
-def test_many_nights_of_random_prompts(make_daemon: Make, seed: int) -> None:
+@pytest.mark.parametrize("seed", range(full(20)))
+def test_many_nights_of_random_prompts(make_daemon: Make, report: Report, seed: int) -> None:
     daemon = make_daemon(settings=SETTINGS).start()
     for name in PROJECTS:
         daemon.project(name)
     check(live_through(daemon, prompts=300, seed=seed))
+    report.count("prompts", 300)

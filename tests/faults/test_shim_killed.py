@@ -14,6 +14,7 @@ import pytest
 from hivectl.kit import failpoint
 from tests.harness import history, processes
 from tests.harness.daemon import Daemon, mock
+from tests.harness.soak import Report, full
 from tests.harness.waiting import eventually
 
 Make = Callable[..., Daemon]
@@ -173,13 +174,51 @@ def test_a_process_directory_that_was_deleted_by_half_is_cleared(daemon: Daemon)
 
 @pytest.mark.soak
 @pytest.mark.timeout(1800)
-def test_fifty_shims_killed_lose_nothing(make_daemon: Make) -> None:
+def test_fifty_shims_killed_lose_nothing(make_daemon: Make, report: Report) -> None:
     daemon = make_daemon().start()
-    for number in range(50):
+    for number in range(full(50)):
         name = f"p{number}"
         daemon.project(name)
-        execution = daemon.execute(mock(events=400, delay_ms=5), project=name)
+        execution = daemon.execute(mock(events=400, delay_ms=5, exit_code=42), project=name)
         _texts_seen(daemon, execution, 1 + number * 3, project=name)
         daemon.shim_of(daemon.get(execution)).kill()
-        assert daemon.wait(execution)["state"] == "completed"
+        ended = daemon.wait(execution)
+        assert ended["state"] == "completed", "Claude gave its result"
+        assert ended["exit_code"] in (42, None)
         history.read(daemon, project=name).check().check_mock_events(execution, 400)
+        report.count("shims killed")
+        report.count("exit codes known", ended["exit_code"] == 42)
+    assert not [p for p in processes.belonging_to(daemon.root) if not p.is_daemon]
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+def test_twenty_times_all_killed_at_once_leave_a_prefix_and_no_process(
+    make_daemon: Make, report: Report
+) -> None:
+    daemon = make_daemon().start()
+    slowest = 0.0
+    for number in range(full(20) * 2):
+        name, child_too = f"p{number}", bool(number % 2)
+        daemon.project(name)
+        execution = daemon.execute(
+            {"spawn": ["plain", "deaf_setsid"], "events": 600, "delay_ms": 5}, project=name
+        )
+        _texts_seen(daemon, execution, 10 + number, project=name)
+        _kill_both(daemon, execution, child_too=child_too)
+        daemon.start()
+        begun = time.monotonic()
+        ended = daemon.wait(execution)
+        left = [p for p in processes.belonging_to(daemon.root) if not p.is_daemon]
+        assert left == []
+        told = history.read(daemon, project=name).check()
+        if child_too:
+            slowest = max(slowest, time.monotonic() - begun)
+            texts = told.texts(execution)
+            assert (ended["state"], ended["cause"]) == ("lost", "shim_lost")
+            assert texts == [f"event {i} of 600" for i in range(1, len(texts) + 1)], "a prefix"
+        else:
+            assert ended["state"] == "completed"
+            told.check_mock_events(execution, 600)
+        report.count("with the child" if child_too else "without the child")
+    report.figure("strays gone after", slowest, "s", most=2)

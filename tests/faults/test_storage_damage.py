@@ -15,6 +15,7 @@ import pytest
 
 from tests.harness import history
 from tests.harness.daemon import Daemon, DaemonEnded, RpcError
+from tests.harness.soak import Report, full
 from tests.harness.waiting import eventually
 
 Make = Callable[..., Daemon]
@@ -75,6 +76,31 @@ def test_a_damaged_tail_of_the_log_is_set_aside_and_written_again(
     told = history.read(daemon, project="web").check()
     told.check_mock_events(execution, 500)
     told.check_ended(execution)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+def test_damaged_tails_again_and_again_are_set_aside_and_written_again(
+    make_daemon: Make, report: Report
+) -> None:
+    daemon = make_daemon().start()
+    for number in range(full(60, least=len(DAMAGE))):
+        name, damage = f"p{number}", DAMAGE[number % len(DAMAGE)]
+        project = daemon.project(name)["id"]
+        execution = daemon.execute({"events": 300, "delay_ms": 2}, project=name)
+        eventually(
+            lambda id_=execution, name=name, most=20 + number % 50: (  # type: ignore[misc]
+                len(history.read(daemon, project=name).texts(id_)) > most
+            )
+        )
+        daemon.kill()
+        damage(_open_segment(daemon, project))
+        daemon.start()
+        assert daemon.wait(execution)["state"] == "completed"
+        told = history.read(daemon, project=name).check()
+        told.check_mock_events(execution, 300)
+        told.check_ended(execution)
+        report.count("damaged tails")
 
 
 def _busy_daemon(make_daemon: Make) -> tuple[Daemon, str, str, str]:

@@ -11,6 +11,7 @@ from mock_claude.trees import TREES
 from tests.harness import processes
 from tests.harness.daemon import Daemon
 from tests.harness.processes import Process
+from tests.harness.soak import Report, full
 from tests.harness.waiting import eventually
 
 Make = Callable[..., Daemon]
@@ -21,8 +22,8 @@ def _of_runs(daemon: Daemon) -> list[Process]:
     return [p for p in processes.belonging_to(daemon.root) if not p.is_daemon and not p.is_shim]
 
 
-def _kill_all_trees(daemon: Daemon, mode: str) -> float:
-    """Every tree in a project of its own, all at once; the seconds one kill took at most."""
+def _kill_all_trees(daemon: Daemon, mode: str) -> list[float]:
+    """Every tree in a project of its own, all at once; the seconds each kill took."""
     runs = {}
     for name in TREES:
         daemon.project(name.replace("_", "-"))
@@ -42,16 +43,16 @@ def _kill_all_trees(daemon: Daemon, mode: str) -> float:
             within_s=30,
             what=f"{name} is spawned",
         )
-    slowest = 0.0
+    times = []
     for name, execution in runs.items():
         begun = time.monotonic()
         killed = daemon.call("kill", execution=execution, mode=mode)
-        slowest = max(slowest, time.monotonic() - begun)
+        times.append(time.monotonic() - begun)
         assert killed["survivors"] == 0, name
         assert killed["executions"][0]["state"] == "cancelled", name
     left = _of_runs(daemon)
     assert left == []
-    return slowest
+    return times
 
 
 @pytest.fixture
@@ -67,8 +68,8 @@ def quick(make_daemon: Make) -> Daemon:
 
 
 def test_a_forced_kill_leaves_none_of_the_hostile_trees(quick: Daemon) -> None:
-    slowest = _kill_all_trees(quick, "kill")
-    print(f"slowest kill {slowest:.2f} s")
+    times = _kill_all_trees(quick, "kill")
+    print(f"slowest kill {max(times):.2f} s")
 
 
 def test_a_patient_kill_leaves_none_of_the_hostile_trees(quick: Daemon) -> None:
@@ -77,13 +78,16 @@ def test_a_patient_kill_leaves_none_of_the_hostile_trees(quick: Daemon) -> None:
 
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
-def test_a_hundred_rounds_of_hostile_trees_leave_nobody(quick: Daemon) -> None:
+def test_a_hundred_rounds_of_hostile_trees_leave_nobody(quick: Daemon, report: Report) -> None:
     times = []
-    for round_ in range(100):
-        times.append(_kill_all_trees(quick, "kill"))
+    for _ in range(full(100)):
+        times += _kill_all_trees(quick, "kill")
+        report.count("kills", len(TREES))
         for name in TREES:
             quick.call("project.delete", project=name.replace("_", "-"), purge=True)
-        print(f"round {round_}: slowest kill {times[-1]:.2f} s")
+    times.sort()
+    report.figure("kill p99", times[len(times) * 99 // 100] * 1000, "ms", most=500)
+    report.figure("slowest kill", times[-1] * 1000, "ms")
 
 
 def test_a_bash_command_in_a_session_of_its_own_dies_with_its_run(daemon: Daemon) -> None:
@@ -105,6 +109,23 @@ def test_what_a_run_leaves_behind_is_gone_after_the_linger(daemon: Daemon, name:
     eventually(lambda: not _of_runs(daemon), within_s=0.5 + 1.0 + 2.0)
     end = daemon.call("get_messages", project="web", types=["execution.ended"])["items"][-1]
     assert end["data"]["swept"] >= 1
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+def test_what_thirty_runs_leave_behind_is_gone_in_time(daemon: Daemon, report: Report) -> None:
+    slowest = 0.0
+    for number in range(full(30)):
+        name = ("mcp", "double_fork", "deaf_setsid")[number % 3]
+        execution = daemon.execute({"spawn": name, "text": "done", "hang": 0.5})
+        child = eventually(lambda id_=execution: daemon.get(id_)["pid"])  # type: ignore[misc]
+        eventually(lambda pid=child: processes.look(pid) is None)  # type: ignore[misc]
+        begun = time.monotonic()
+        eventually(lambda: not _of_runs(daemon))
+        slowest = max(slowest, time.monotonic() - begun)
+        assert daemon.wait(execution)["state"] == "completed"
+        report.count("runs")
+    report.figure("children gone after", slowest, "s", most=0.5 + 1)
 
 
 def test_a_project_may_keep_what_its_runs_leave_behind(daemon: Daemon) -> None:

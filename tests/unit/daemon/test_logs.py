@@ -1,3 +1,5 @@
+import asyncio
+import errno
 import io
 import json
 import logging
@@ -12,6 +14,7 @@ import pytest
 from hivectl import config
 from hivectl.daemon import logs
 from hivectl.kit import files
+from hivectl.kit.clock import FakeClock
 
 TOKEN = "hive_" + "a1B2" * 11
 
@@ -207,3 +210,29 @@ def test_terminal_is_picked_by_wish_then_place(
     wanted: str | None, is_tty: bool, is_pid_1: bool, picked: str
 ) -> None:
     assert logs.pick_terminal(wanted=wanted, is_tty=is_tty, is_pid_1=is_pid_1) == picked
+
+
+def test_connections_that_wait_for_descriptors_are_told_once_a_while(
+    settings: config.Settings, state: Path
+) -> None:
+    clock = FakeClock()
+    report = logs.LoopReport(clock)
+    loop = asyncio.new_event_loop()
+    full = {
+        "message": "socket.accept() out of system resource",
+        "exception": OSError(errno.EMFILE, "Too many open files"),
+        "socket": object(),
+    }
+    logs.configure(settings, terminal="none", stream=io.StringIO())
+    try:
+        for _ in range(100):
+            report(loop, full)
+        clock.advance(11)
+        report(loop, full)
+        report(loop, {"message": "a task died", "exception": OSError(errno.EMFILE, "no socket")})
+    finally:
+        logs.close()
+        loop.close()
+    said = [(line["level"], line["msg"]) for line in lines(state)]
+    waiting = ("warning", "connections wait: no descriptors or memory")
+    assert said == [waiting, waiting, ("error", "unhandled in the loop")]
