@@ -52,9 +52,9 @@ def _line(row: Row, result: dict[str, Any]) -> tuple[str, ...]:
     facts = [f"{n:,} {what}" for r in result["reports"] for what, n in r["tried"].items()]
     facts += [f"{what} {value}" for r in result["reports"] for what, value in r["figures"].items()]
     missed = [text for r in result["reports"] for text in r["missed"]]
-    said = "nothing lost" if result["outcome"] == "passed" else result["outcome"]
+    said = "nothing lost" if result["outcome"] in ("passed", "missed") else result["outcome"]
     if missed:
-        said += f": {'; '.join(missed)}"
+        said += f"; missed: {'; '.join(missed)}"
     when = f"{result['date']}, {result['revision']}, {result['seconds']:.0f} s, load {result['load'].split()[0]}"
     return (row.key, size, "; ".join(facts) or "-", said, when)
 
