@@ -49,8 +49,7 @@ class Result:
 
     @property
     def text(self) -> str:
-        facts = [f"{n:,} {what}" for r in self.reports for what, n in r["tried"].items()]
-        facts += [f"{what} {value}" for r in self.reports for what, value in r["figures"].items()]
+        facts = page.told(self.reports)
         facts += [f"MISSED {missed}" for r in self.reports for missed in r["missed"]]
         return f"{self.key}  {self.outcome} in {self.seconds:.0f} s  {'; '.join(facts)}"
 

@@ -47,10 +47,19 @@ def was_run(results: list[dict[str, Any]]) -> str:
     return "\n\n".join(lines)
 
 
+def told(reports: list[dict[str, Any]]) -> list[str]:
+    """What the tests of a row tried, together, and what each measured."""
+    tried: dict[str, int] = {}
+    for report in reports:
+        for what, number in report["tried"].items():
+            tried[what] = tried.get(what, 0) + number
+    facts = [f"{number:,} {what}" for what, number in tried.items()]
+    return facts + [f"{what} {value}" for r in reports for what, value in r["figures"].items()]
+
+
 def _line(row: Row, result: dict[str, Any]) -> tuple[str, ...]:
     size = row.size if result["scale"] >= 1 else f"{result['scale']:.2g} of {row.size}"
-    facts = [f"{n:,} {what}" for r in result["reports"] for what, n in r["tried"].items()]
-    facts += [f"{what} {value}" for r in result["reports"] for what, value in r["figures"].items()]
+    facts = told(result["reports"])
     missed = [text for r in result["reports"] for text in r["missed"]]
     said = "nothing lost" if result["outcome"] in ("passed", "missed") else result["outcome"]
     if missed:
