@@ -29,7 +29,7 @@ from pathlib import Path
 import msgspec
 
 from hivectl.journal import reader, record
-from hivectl.journal.record import Draft, Source
+from hivectl.journal.record import Draft, Lines, Source
 from hivectl.journal.stream import StreamLog
 from hivectl.journal.writer import Journal, JournalLimits
 from hivectl.kit import files
@@ -214,14 +214,15 @@ def cpu_us(work: Callable[[], None], lines: int) -> float:
 
 
 def append_batches(log: StreamLog, raw: list[bytes]) -> None:
-    src = "pr_06gzrec3f2t0vm54gc0g"
+    """As the daemon does with what it reads: the lines of one look at a spool are one batch."""
     for at in range(0, len(raw), BATCH):
-        log.append(
-            [
-                Draft("message", data, 17, "x_06gzrec3f2t0vm54gc0g", src=Source(src, "o", at))
-                for data in raw[at : at + BATCH]
-            ]
-        )
+        some = raw[at : at + BATCH]
+        log.append([read_together(some, list(range(at, at + len(some))))])
+
+
+def read_together(data: list[bytes], ends: list[int]) -> Lines:
+    process, execution = "pr_06gzrec3f2t0vm54gc0g", "x_06gzrec3f2t0vm54gc0g"
+    return Lines("message", 17, execution, None, process, "o", data, ends)
 
 
 def write_and_flush(path: Path, raw: list[bytes]) -> None:
@@ -252,14 +253,13 @@ def ingest(log: StreamLog, source: int) -> int:
     offset = lines = 0
     while chunk := os.read(source, 256 * 1024):
         *whole, rest = (rest + chunk).split(b"\n")
-        batch = []
+        ends = []
         for line in whole:
             decoder.decode(line)
             offset += len(line) + 1
-            src = Source("pr_06gzrec3f2t0vm54gc0g", "o", offset)
-            batch.append(Draft("message", line, 17, "x_06gzrec3f2t0vm54gc0g", src=src))
-        log.append(batch)
-        lines += len(batch)
+            ends.append(offset)
+        log.append([read_together(whole, ends)])
+        lines += len(whole)
     return lines
 
 

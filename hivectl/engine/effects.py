@@ -59,13 +59,14 @@ def apply_effects(
     effects: Sequence[tuple[int, Seen]],
     *,
     default: str,
+    upto: int = 0,
     budgets: Budgets = NO_BUDGETS,
     patience: Patience = FOR_EVER,
     timeouts: Timeouts = NO_TIMEOUTS,
 ) -> Applied:
     """Store what follows from `effects`, (offset after the line, fact) in order of the output.
 
-    `default` answers permission requests that no rule covers, `patience` is how long questions wait."""
+    `upto` is where the output was read to: nothing but they follows from it. `default` answers permission requests that no rule covers, `patience` is how long questions wait."""
     execution = work.find(tx, id_)
     applied = Applied(execution)
     fresh = [(end, item) for end, item in effects if end > execution.applied_end]
@@ -81,8 +82,7 @@ def apply_effects(
         else:
             _apply(tx, applied, item, default=default, timeouts=timeouts)
     usage.see(tx, execution, messages, budgets.prices)
-    if effects:
-        work.mark_applied(tx, id_, max(end for end, _ in effects))
+    work.mark_applied(tx, id_, max([upto, *(end for end, _ in effects)]))
     # A verdict that was stored before a crash still has to close the input.
     applied.execution = work.find(tx, id_)
     applied.is_over = applied.execution.verdict is not None

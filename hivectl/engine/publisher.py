@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from hivectl.engine.bus import Bus
-from hivectl.journal.record import Draft
+from hivectl.journal.record import Draft, Entry, bytes_of, count_of
 from hivectl.journal.recovery import JournalFormatError
 from hivectl.journal.writer import Journal
 from hivectl.kit import failpoint
@@ -41,7 +41,7 @@ class Companion:
     """Messages that belong before the events of the same commit."""
 
     stream: str
-    drafts: Sequence[Draft]
+    entries: Sequence[Entry]
 
 
 class Publisher:
@@ -53,7 +53,7 @@ class Publisher:
         self._bus = bus
         self._nursery = nursery
         self._db: Database | None = None
-        self._held: dict[str, list[Draft]] = {}
+        self._held: dict[str, list[Entry]] = {}
         self._clear = asyncio.Event()
         self._clear.set()
         self._appended = 0
@@ -106,19 +106,19 @@ class Publisher:
         """Whether some log cannot be written at the moment."""
         return bool(self._held)
 
-    def append(self, stream: str, drafts: Sequence[Draft]) -> bool:
+    def append(self, stream: str, entries: Sequence[Entry]) -> bool:
         """Number, write and announce. False when the log could not be written: then it happens later."""
-        if not drafts:
+        if not entries:
             return True
         if self._is_broken:
             # Nothing may overtake what a fault kept out of the log; the next start completes it.
-            self._held.setdefault(stream, []).extend(drafts)
+            self._held.setdefault(stream, []).extend(entries)
             return False
         if (held := self._held.get(stream)) is not None:
-            held.extend(drafts)
+            held.extend(entries)
             return False
-        if not self._write(stream, drafts):
-            self._held[stream] = list(drafts)
+        if not self._write(stream, entries):
+            self._held[stream] = list(entries)
             self._clear.clear()
             _ = self._nursery.start(self._retry(stream), name=f"log of {stream}")
             return False
@@ -168,13 +168,13 @@ class Publisher:
         for event in events:
             if (name := _FAILPOINTS.get(event.type)) is not None:
                 failpoint.hit(name)
-        batches: dict[str, list[Draft]] = {}
+        batches: dict[str, list[Entry]] = {}
         if companion is not None:
-            batches[companion.stream] = list(companion.drafts)
+            batches[companion.stream] = list(companion.entries)
         for event in events:
             batches.setdefault(event.stream, []).append(_draft(event))
-        for stream, drafts in batches.items():
-            self.append(stream, drafts)
+        for stream, entries in batches.items():
+            self.append(stream, entries)
         for event in events:
             self.on_event(event)
         if events:
@@ -182,15 +182,15 @@ class Publisher:
             self._touched.update((event.stream, event.id) for event in events)
             self._schedule_trim()
 
-    def _write(self, stream: str, drafts: Sequence[Draft]) -> bool:
+    def _write(self, stream: str, entries: Sequence[Entry]) -> bool:
         try:
-            if drafts:
-                self._journal.open(stream).append(drafts)
+            if entries:
+                self._journal.open(stream).append(entries)
         except (OSError, JournalFormatError) as exc:
             _log.error("log cannot be written", extra={"stream": stream, "error": str(exc)})
             return False
-        size = sum([len(draft.data) for draft in drafts])
-        self.events += len(drafts)
+        size = bytes_of(entries)
+        self.events += count_of(entries)
         self.bytes += size
         self._bus.notify(stream, size)
         return True
@@ -200,8 +200,11 @@ class Publisher:
             await asyncio.sleep(RETRY_S)
             if self._is_broken:
                 return
-            drafts = self._held.get(stream, [])
-            late = [draft for draft in drafts if not draft.ob or self._is_missing(stream, draft.ob)]
+            late = [
+                entry
+                for entry in self._held.get(stream, [])
+                if not _outbox(entry) or self._is_missing(stream, _outbox(entry))
+            ]
             if stream in self._held and self._write(stream, late):
                 del self._held[stream]
         _log.info("log is written again", extra={"stream": stream})
@@ -229,7 +232,9 @@ class Publisher:
         if self._is_broken:
             return
         upto, touched = self._appended, dict(self._touched)
-        held = [draft.ob for drafts in self._held.values() for draft in drafts if draft.ob]
+        held = [
+            ob for entries in self._held.values() for entry in entries if (ob := _outbox(entry))
+        ]
         if held:
             upto = min(held) - 1
         for stream in touched:
@@ -243,6 +248,11 @@ class Publisher:
     def _forget(self, tx: Tx, upto: int) -> None:
         self.before_forgetting(tx, upto)
         tx.run("DELETE FROM outbox WHERE id <= ?", upto)
+
+
+def _outbox(entry: Entry) -> int:
+    """The id of the event an entry tells of; 0 for lines of output."""
+    return entry.ob if isinstance(entry, Draft) else 0
 
 
 def _draft(event: OutboxEvent) -> Draft:

@@ -188,6 +188,8 @@ class Runner:
         """The prompt and all that follows, to the end of the process; None when that was left warm."""
         live = self._live
         spec = replace(spec, follows=live.execution.output_start > 0)
+        if live.is_adopting:
+            await self._reader.count_again(spec)
         live.conversation = live.world.agent.conversation(spec, offset=self._reader.out)
         await self._open(spec)
         while (ended := await self._reader.follow()) is None:
@@ -359,6 +361,10 @@ class Runner:
                 cause=Cause.KILLED,
                 message=execution.stop_note or "Stopped before it started.",
             )
+        try:
+            await self._reader.settle()
+        except HiveError:
+            _log.exception("the last figures of a run are lost", extra={"execution": self.id})
         await self._end(outcome, swept=0)
 
     async def _end(self, outcome: Outcome, *, swept: int) -> None:

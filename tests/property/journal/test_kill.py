@@ -110,7 +110,7 @@ def kill_rounds(root: Path, rounds: int) -> None:
     for _ in range(rounds):
         process = start_writer(root)
         try:
-            acknowledged = drain(process, chance.uniform(0.15, 0.5))
+            acknowledged = drain_some(process, chance.uniform(0.05, 0.4))
         finally:
             process.kill()
             rest = process.communicate()[0]

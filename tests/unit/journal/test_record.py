@@ -5,7 +5,7 @@ import json
 import pytest
 
 from hivectl.journal import record
-from hivectl.journal.record import Draft, Header, LineBuilder, Source
+from hivectl.journal.record import Draft, Header, LineBuilder, Lines, Source, count_of
 
 HEADER = Header(
     v=1, stream="system", epoch="e_1", boot="b", seq=7, ts=5, src=(Source("pr_1", "o", 9),)
@@ -54,8 +54,30 @@ def test_a_batch_tells_what_it_changes() -> None:
     ]
     batch = LineBuilder().build(drafts, 1)
     assert (batch.top, batch.outbox) == (12, 8)
-    assert batch.sources == [Source("pr_1", "o", 20), Source("pr_1", "e", 5)]
+    assert {(src.process, src.spool): src.end for src in batch.sources} == {
+        ("pr_1", "o"): 20,
+        ("pr_1", "e"): 5,
+    }
     assert [record.seq_of(line) for line in batch.lines] == [1, 2, 3, 4, 5]
+
+
+def test_lines_that_were_read_together_are_written_as_drafts_of_each_would_be() -> None:
+    data = [b'{"n":%d,"p":"%%d"}' % number for number in range(3)]
+    lines = Lines("message", 17, "x_1", "100% s\u00fc\\", "pr_1", "o", data, [10, 20, 30])
+    drafts = [
+        Draft("message", each, 17, "x_1", "100% s\u00fc\\", src=Source("pr_1", "o", end))
+        for each, end in zip(data, [10, 20, 30], strict=True)
+    ]
+    before, after = Draft("t", b"{}", 20), Draft("t", b"{}", 3, ob=4)
+    batch = LineBuilder().build([before, lines, after], 5)
+    assert batch.lines == LineBuilder().build([before, *drafts, after], 5).lines
+    assert (batch.top, batch.outbox, batch.sources) == (20, 4, [Source("pr_1", "o", 30)])
+    assert count_of([before, lines, after]) == 5
+
+
+def test_no_lines_are_no_records() -> None:
+    batch = LineBuilder().build([Lines("message", 17, "x_1", None, "pr_1", "o", [], [])], 5)
+    assert (batch.lines, batch.sources) == ([], [])
 
 
 def test_the_envelope_cache_is_bounded() -> None:
