@@ -242,7 +242,8 @@ class Partial(msgspec.Struct, frozen=True, gc=False):
 
 
 class UsageSeen(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """Figures of one message of the running turn; they come again with each of its blocks."""
+    """Figures of one message of the running turn; they come again with its later blocks. Blocks that are read
+    together are told together."""
 
     message: str
     model: str = ""
@@ -252,7 +253,7 @@ class UsageSeen(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     cache_read_tokens: int = 0
     cache_creation_tokens: int = 0
     said_tokens: int = 0
-    """About what this block has: for messages whose final figures never come."""
+    """About what these blocks have: for messages whose final figures never come."""
     is_final: bool = False
 
 

@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from itertools import islice
 from typing import Any, NoReturn
 
@@ -24,6 +25,10 @@ TEXT_MAX = 2000
 """Characters of the short text of a line."""
 DEPTH_MAX = 200
 """Deeper JSON is kept as bytes: readers of the log (Python's own among them) fail on it."""
+
+LEVELS = 8
+"""What Claude writes nests no deeper, but for what a tool was given."""
+NOT_PLAIN = (msgspec.DecodeError, UnicodeDecodeError)
 
 _decoder = msgspec.json.Decoder()
 _WORD = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
@@ -41,6 +46,20 @@ _RESERVED = frozenset({"prompt", "stderr", "invalid"})
 """Kinds of records that hivectl itself writes: a line of Claude's may not pass for one."""
 
 Event = dict[str, Any]
+
+
+@cache
+def plain_decoder() -> Callable[[bytes], Event]:
+    """Decodes an object that nests at most LEVELS deep; raises NOT_PLAIN for everything else.
+
+    The depth is part of the type, so nothing has to be counted, and every string and number is decoded,
+    so what it takes every strict parser takes. (A typed decoder that skips what is not looked at is not
+    strict: numbers out of range and bytes that are no UTF-8 pass it.)"""
+    scalar = str | int | float | bool | None
+    value: Any = scalar
+    for _ in range(LEVELS - 1):
+        value = scalar | dict[str, value] | list[value]
+    return msgspec.json.Decoder(dict[str, value]).decode
 
 
 def decode(raw: bytes) -> Event | None:
@@ -166,7 +185,7 @@ def mapping(value: Any) -> dict[str, Any]:
 def kind_of(event: Event) -> str:
     """What a record of this line is called."""
     kind = event.get("type")
-    if isinstance(kind, str) and kind in _TEXTS:
+    if type(kind) is str and kind in _TEXTS:
         return kind
     kind = word(kind, "unknown")
     return "unknown" if kind in _RESERVED else kind
@@ -242,19 +261,14 @@ def figures_by_model(value: Event) -> tuple[Figures, ...]:
 def message_usage(event: Event) -> UsageSeen | None:
     """The figures that come with a block of an answer; None where there are none.
 
-    Their `output_tokens` is what the stream began with, so what the block says is measured beside it.
-    """
+    Their `output_tokens` is what the stream began with, so what the block says is measured beside it."""
     message = mapping(event.get("message"))
     tokens, model, id_ = message.get("usage"), message.get("model"), text_of(message.get("id"))
     if not id_ or model == SYNTHETIC or not isinstance(tokens, dict):
         return None
-    said = 0
-    for block in _blocks(event):
-        said += _said_bytes(block)
     return UsageSeen(
         message=id_[:ID_MAX],
         model=text_of(model)[:ID_MAX],
-        said_tokens=-(-said // BYTES_OF_TOKEN),
         is_final=isinstance(message.get("stop_reason"), str),
         input_tokens=count(tokens.get("input_tokens")),
         output_tokens=count(tokens.get("output_tokens")),
@@ -346,6 +360,19 @@ def _block_text(block: Event) -> str:
             return text_of(content)
         case _:
             return ""
+
+
+def said(event: Event) -> tuple[str, int]:
+    """Of an answer: its short text, and about how many tokens it took to say it."""
+    try:
+        (block,) = event["message"]["content"]
+        text = block["text"]
+        if block["type"] == "text" and text.isascii() and len(text) <= TEXT_MAX:
+            return text, -(-(BLOCK_BYTES + len(text)) // BYTES_OF_TOKEN)  # as most are
+    except (KeyError, TypeError, ValueError, AttributeError):
+        pass  # any other message
+    size = sum(map(_said_bytes, _blocks(event)))
+    return text_of(_message_text(event)), -(-size // BYTES_OF_TOKEN)
 
 
 def _message_text(event: Event) -> str:

@@ -14,6 +14,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeGuard
 
+from msgspec.structs import replace
+
 from hivectl import __version__
 from hivectl.agents import claude_events, claude_frames, claude_limits, claude_mcp
 from hivectl.agents.claude_events import Event, mapping, text_of, whole, word
@@ -35,6 +37,7 @@ from hivectl.ports import (
     RunSpec,
     Seen,
     SessionSeen,
+    UsageSeen,
 )
 
 QUESTION_TOOLS = frozenset({"AskUserQuestion", "ExitPlanMode"})
@@ -58,9 +61,15 @@ class ClaudeConversation:
         self._version = ""
         self._total_usd = 0.0
         self._asked: dict[str, dict[str, Any]] = {}
-        self._readers: dict[str, Callable[[Event], Iterator[Seen]]] = {
+        self._stated: tuple[Any, ...] = ()
+        """What the message whose blocks are being read states of itself,"""
+        self._figures: UsageSeen | None = None
+        """the same as figures; None when it states none,"""
+        self._said_tokens = 0
+        """and what of it was said since they were told."""
+        self._readers: dict[str, Callable[[Event], Iterable[Seen]]] = {
             "system": self._system,
-            "assistant": self._assistant,
+            "assistant": self._api_error,
             "result": self._result,
             "stream_event": self._stream_event,
             "control_request": self._control_request,
@@ -85,38 +94,73 @@ class ClaudeConversation:
 
     def _read(self, lines: Iterable[Line]) -> list[Seen]:
         seen: list[Seen] = []
+        decode = claude_events.plain_decoder()
         for line in lines:
+            raw = line.raw
             if line.piece:
-                seen.append(
-                    MessageSeen("invalid", line.raw, line.end, is_json=False, subtype=line.piece)
-                )
-            elif line.raw and line.raw != b"\r":
-                self._read_line(line, seen)
+                kept = MessageSeen("invalid", raw, line.end, is_json=False, subtype=line.piece)
+                seen.append(kept)
+                continue
+            if not raw or raw == b"\r":
+                continue
+            try:
+                event = decode(raw)
+            except claude_events.NOT_PLAIN:
+                self._read_odd(line, seen)
+            else:
+                self._read_event(line, event, seen, is_strict=True)
+        self._tell_figures(seen)
         return seen
 
-    def _read_line(self, line: Line, seen: list[Seen]) -> None:
+    def _read_odd(self, line: Line, seen: list[Seen]) -> None:
+        """A line that is deep, escapes half a character, or is no JSON at all."""
         event = claude_events.decode(line.raw)
         if event is None:
             head = text_of(line.raw[: claude_events.TEXT_MAX].decode("utf-8", "replace"))
             seen.append(MessageSeen("invalid", line.raw, line.end, head, is_json=False))
-            return
-        raw = line.raw.rstrip(b"\r")
+        else:
+            self._read_event(line, event, seen, is_strict=claude_events.is_strict(line.raw))
+
+    def _read_event(self, line: Line, event: Event, seen: list[Seen], *, is_strict: bool) -> None:
         kind = claude_events.kind_of(event)
+        if kind == "assistant":
+            text, tokens = claude_events.said(event)
+            self._count(event, tokens, seen)
+        else:
+            self._tell_figures(seen)
+            text = claude_events.summary(event)
+        raw = line.raw if line.raw[-1:] != b"\r" else line.raw.rstrip(b"\r")
         if kind == "stream_event":
-            if claude_events.is_strict(raw):  # else it may be dropped, as any of them
+            if is_strict:  # else it may be dropped, as any of them
                 seen.append(Partial(raw, line.end))
         else:
-            subtype = word(event.get("subtype")) or word(
-                mapping(event.get("request")).get("subtype")
-            )
-            text = claude_events.summary(event)
-            is_json = claude_events.is_strict(raw)
-            seen.append(MessageSeen(kind, raw, line.end, text, is_json=is_json, subtype=subtype))
-        if (change := self._session_change(event)) is not None:
+            subtype = _subtype_of(event) if "subtype" in event or "request" in event else ""
+            seen.append(MessageSeen(kind, raw, line.end, text, is_strict, subtype))
+        is_named = kind == "system" or "new_conversation_id" in event
+        if (is_named or event.get("session_id") != self._session) and (
+            change := self._session_change(event)
+        ) is not None:
             seen.append(change)
-        reader = self._readers.get(kind)
-        if reader is not None:
+        if (reader := self._readers.get(kind)) is not None:
             seen.extend(reader(event))
+
+    def _count(self, event: Event, tokens: int, seen: list[Seen]) -> None:
+        """Blocks of one message that are read together are told as one."""
+        message = mapping(event.get("message"))
+        stated = (
+            message.get("id"), message.get("usage"), message.get("stop_reason"), message.get("model")
+        )  # fmt: skip
+        if stated != self._stated:
+            self._tell_figures(seen)
+            self._stated = stated
+            self._figures = claude_events.message_usage(event)
+        self._said_tokens += tokens
+
+    def _tell_figures(self, seen: list[Seen]) -> None:
+        """Tell what the message that was being read has stated, and what of it was said."""
+        if self._figures is not None and self._said_tokens:
+            seen.append(replace(self._figures, said_tokens=self._said_tokens))
+        self._said_tokens = 0
 
     # --- facts -------------------------------------------------------------------------------------
 
@@ -150,12 +194,11 @@ class ClaudeConversation:
         if (used := claude_events.stream_usage(event)) is not None:
             yield used
 
-    def _assistant(self, event: Event) -> Iterator[Seen]:
-        if (used := claude_events.message_usage(event)) is not None:
-            yield used
-        error = word(event.get("error"))
-        if not error:
-            return
+    def _api_error(self, event: Event) -> Iterable[Seen]:
+        error = word(event.get("error")) if "error" in event else ""
+        return self._told_error(event, error) if error else ()
+
+    def _told_error(self, event: Event, error: str) -> Iterator[Seen]:
         is_synthetic = mapping(event.get("message")).get("model") == "<synthetic>"
         if not (is_synthetic or event.get("is_api_error_message") is True):
             return
@@ -300,6 +343,10 @@ class ClaudeConversation:
     def interrupt(self) -> tuple[str, bytes]:
         """The frame that asks Claude to stop its turn."""
         return claude_frames.interrupt()
+
+
+def _subtype_of(event: Event) -> str:
+    return word(event.get("subtype")) or word(mapping(event.get("request")).get("subtype"))
 
 
 def _is_request_id(value: Any) -> TypeGuard[str]:

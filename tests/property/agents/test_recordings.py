@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
+from hivectl.agents import claude_events
 from hivectl.agents.claude_stream import ClaudeConversation
 from hivectl.logic import outcome
 from hivectl.model.work import Cause, ExecutionState, Options
@@ -28,6 +30,7 @@ from hivectl.ports import (
     Seen,
     SessionSeen,
     StopReason,
+    UsageSeen,
 )
 
 FILE = Path(__file__).parents[2] / "fixtures" / "claude" / "recordings.jsonl"
@@ -77,6 +80,18 @@ def read(data: bytes, cuts: list[int]) -> list[Seen]:
     return seen
 
 
+def told(seen: list[Seen]) -> list[Seen]:
+    """Figures of a message summed: blocks that are read together are told together."""
+    figures: dict[str, UsageSeen] = {}
+    for fact in seen:
+        if isinstance(fact, UsageSeen) and fact.message in figures:
+            said_tokens = fact.said_tokens + figures[fact.message].said_tokens
+            figures[fact.message] = replace(fact, said_tokens=said_tokens)
+        elif isinstance(fact, UsageSeen):
+            figures[fact.message] = fact
+    return [*[fact for fact in seen if not isinstance(fact, UsageSeen)], *figures.values()]
+
+
 def of(seen: list[Seen], kind: type[Any]) -> list[Any]:
     return [fact for fact in seen if isinstance(fact, kind)]
 
@@ -96,12 +111,12 @@ def test_every_line_is_kept_word_for_word_and_in_order(name: str) -> None:
 @given(name=st.sampled_from(sorted(ALL)), cuts=st.lists(st.integers(0, 10**6), max_size=20))
 def test_any_split_tells_the_same_facts(name: str, cuts: list[int]) -> None:
     data = ALL[name].data
-    assert read(data, cuts) == read(data, [])
+    assert told(read(data, cuts)) == told(read(data, []))
 
 
 def test_one_byte_at_a_time_tells_the_same_facts() -> None:
     data = ALL["permission-stdio-two"].data
-    assert read(data, list(range(len(data)))) == read(data, [])
+    assert told(read(data, list(range(len(data))))) == told(read(data, []))
 
 
 @settings(max_examples=100, deadline=None)
@@ -118,7 +133,7 @@ def test_a_reader_that_takes_over_at_a_line_adds_what_the_first_one_had_not_seen
     after = second.feed(data[start:], start)
 
     def lasting(facts: list[Seen]) -> list[Seen]:
-        return [fact for fact in facts if not isinstance(fact, SessionSeen)]
+        return told([fact for fact in facts if not isinstance(fact, SessionSeen)])
 
     assert lasting(before + after) == lasting(read(data, []))
 
@@ -141,6 +156,33 @@ def test_damaged_bytes_never_break_the_reader_nor_lose_a_line(
     for line in kept:
         if not isinstance(line, MessageSeen) or line.is_json:
             json.loads(line.raw)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    name=st.sampled_from(sorted(ALL)),
+    at=st.integers(0, 10**6),
+    damage=st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), max_size=3),
+)
+def test_the_quick_decoder_takes_nothing_that_the_strict_one_refuses_or_reads_otherwise(
+    name: str, at: int, damage: list[tuple[int, int]]
+) -> None:
+    lines = ALL[name].lines
+    raw = bytearray(lines[at % len(lines)])
+    for place, value in damage:
+        raw[place % len(raw)] = value
+    try:
+        event = claude_events.plain_decoder()(bytes(raw))
+    except claude_events.NOT_PLAIN:
+        return
+    assert event == claude_events.decode(bytes(raw))
+    assert claude_events.is_strict(bytes(raw))
+
+
+@pytest.mark.parametrize("name", [name for name in ALL if not name.startswith("ask-user-question")])
+def test_what_claude_writes_goes_the_quick_way(name: str) -> None:
+    for raw in ALL[name].lines:
+        claude_events.plain_decoder()(raw)
 
 
 S = ExecutionState

@@ -188,3 +188,47 @@ def test_errors_of_a_result_that_are_no_list_are_none() -> None:
 def test_only_half_a_surrogate_pair_cannot_stand_in_the_log_as_json() -> None:
     assert claude_events.is_strict(rb'{"a":"\ud83d\ude00 \u00e4"}')
     assert not claude_events.is_strict(rb'{"a":"\ud83d"}')
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"[1]",
+        b'"text"',
+        b'{"a":1e999}',
+        b'{"a":' + b"1" * 5000 + b"}",
+        b'{"a":"\xff"}',
+        b'{"\xed\xa0\x80":1}',
+        rb'{"a":"\ud800"}',
+        b'{"a":"\x01"}',
+        b'{"a":NaN}',
+        b'{"a":[' + b"[" * claude_events.LEVELS + b"]" * claude_events.LEVELS + b"]}",
+    ],
+)
+def test_what_is_odd_does_not_go_the_quick_way(raw):
+    with pytest.raises(claude_events.NOT_PLAIN):
+        claude_events.plain_decoder()(raw)
+
+
+@pytest.mark.parametrize(
+    "blocks",
+    [
+        [{"type": "text", "text": "plain"}],
+        [{"type": "text", "text": "x" * (claude_events.TEXT_MAX + 1)}],
+        [{"type": "text", "text": "\u00fc" * 9}],
+        [{"type": "text", "text": 7}],
+        [{"type": "text"}],
+        [{"type": "thinking", "thinking": "hm", "text": "not this"}],
+        [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}],
+        [],
+        "t",
+        {"a": 1},
+        None,
+    ],
+)
+def test_the_short_way_to_what_was_said_tells_the_same(blocks):
+    event = {"type": "assistant", "message": {"content": blocks}}
+    text, tokens = claude_events.said(event)
+    assert text == claude_events.summary(event)
+    size = sum(map(claude_events._said_bytes, claude_events._blocks(event)))
+    assert tokens == -(-size // claude_events.BYTES_OF_TOKEN)
