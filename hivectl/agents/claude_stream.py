@@ -64,10 +64,12 @@ class ClaudeConversation:
         self._stated: tuple[Any, ...] = ()
         """What the message whose blocks are being read states of itself,"""
         self._figures: UsageSeen | None = None
-        """the same as figures; None when it states none,"""
+        """the same as figures; None when it states none;"""
         self._said_tokens = 0
-        """and what of it was said since they were told."""
-        self._readers: dict[str, Callable[[Event], Iterable[Seen]]] = {
+        """what of it was said since they were told,"""
+        self._is_untold = False
+        """and whether anything was read since."""
+        self._readers: dict[str, Callable[[Event], Iterator[Seen]]] = {
             "system": self._system,
             "assistant": self._api_error,
             "result": self._result,
@@ -141,26 +143,28 @@ class ClaudeConversation:
             change := self._session_change(event)
         ) is not None:
             seen.append(change)
-        if (reader := self._readers.get(kind)) is not None:
-            seen.extend(reader(event))
+        if kind in self._readers and (kind != "assistant" or "error" in event):
+            seen.extend(self._readers[kind](event))
 
     def _count(self, event: Event, tokens: int, seen: list[Seen]) -> None:
         """Blocks of one message that are read together are told as one."""
-        message = mapping(event.get("message"))
-        stated = (
-            message.get("id"), message.get("usage"), message.get("stop_reason"), message.get("model")
-        )  # fmt: skip
+        message = event.get("message")
+        if not isinstance(message, dict):
+            return
+        get = message.get
+        stated = (get("id"), get("usage"), get("stop_reason"), get("model"))
         if stated != self._stated:
             self._tell_figures(seen)
             self._stated = stated
             self._figures = claude_events.message_usage(event)
         self._said_tokens += tokens
+        self._is_untold = True
 
     def _tell_figures(self, seen: list[Seen]) -> None:
         """Tell what the message that was being read has stated, and what of it was said."""
-        if self._figures is not None and self._said_tokens:
+        if self._is_untold and self._figures is not None:
             seen.append(replace(self._figures, said_tokens=self._said_tokens))
-        self._said_tokens = 0
+        self._said_tokens, self._is_untold = 0, False
 
     # --- facts -------------------------------------------------------------------------------------
 
@@ -194,11 +198,10 @@ class ClaudeConversation:
         if (used := claude_events.stream_usage(event)) is not None:
             yield used
 
-    def _api_error(self, event: Event) -> Iterable[Seen]:
-        error = word(event.get("error")) if "error" in event else ""
-        return self._told_error(event, error) if error else ()
-
-    def _told_error(self, event: Event, error: str) -> Iterator[Seen]:
+    def _api_error(self, event: Event) -> Iterator[Seen]:
+        error = word(event.get("error"))
+        if not error:
+            return
         is_synthetic = mapping(event.get("message")).get("model") == "<synthetic>"
         if not (is_synthetic or event.get("is_api_error_message") is True):
             return

@@ -317,8 +317,11 @@ class Reader:
 
 def data_of(item: MessageSeen) -> bytes:
     """The `data` of a line's event: what hivectl says of it, then the line as it came."""
+    head = _known_head(item.kind, item.subtype)
+    if item.is_json and item.text:  # as most are
+        return b"".join((head, b',"text":', _encode(item.text), b',"raw":', item.raw, b"}"))
     if item.is_json:
-        return b"".join((_head_of(item), b',"raw":', item.raw, b"}"))
+        return b"".join((head, b',"raw":', item.raw, b"}"))
     return b'%b,"raw_b64":"%b"}' % (_head_of(item), base64.b64encode(item.raw))
 
 

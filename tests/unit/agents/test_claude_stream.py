@@ -24,6 +24,7 @@ from hivectl.ports import (
     RunSpec,
     Seen,
     SessionSeen,
+    UsageSeen,
 )
 
 ONE = "11111111-1111-4111-8111-111111111111"
@@ -373,3 +374,33 @@ def test_opening_and_interrupt_repeat_to_the_byte() -> None:
     one, two = ClaudeConversation(SPEC), ClaudeConversation(SPEC, offset=77)
     assert one.opening() == two.opening()
     assert one.interrupt() == two.interrupt()
+
+
+def block(text: str, message: str = "msg_1", tokens: int = 5) -> dict[str, Any]:
+    content = [{"type": "text", "text": text}] if text else []
+    usage = {"input_tokens": tokens, "output_tokens": 1}
+    said = {"id": message, "model": "opus", "content": content, "usage": usage}
+    return {"type": "assistant", "session_id": ONE, "message": said}
+
+
+def figures(seen: list[Seen]) -> list[tuple[str, int, int]]:
+    return [
+        (fact.message, fact.input_tokens, fact.said_tokens)
+        for fact in seen
+        if isinstance(fact, UsageSeen)
+    ]
+
+
+def test_blocks_of_a_message_that_are_read_together_are_counted_together() -> None:
+    conversation = ClaudeConversation(SPEC)
+    together = facts(conversation, block("a" * 20), block("b" * 20), block("c", "msg_2"))
+    assert figures(together) == [("msg_1", 5, 20), ("msg_2", 5, 6)]
+    assert figures(facts(conversation, block("d", "msg_2"))) == [("msg_2", 5, 6)]
+    assert figures(facts(conversation, {"type": "user"})) == []
+
+
+def test_figures_are_told_also_where_nothing_was_said_and_before_the_result() -> None:
+    result = {"type": "result", "subtype": "success", "is_error": False}
+    seen = fresh(block(""), block("a", tokens=7), result)
+    assert figures(seen) == [("msg_1", 5, 0), ("msg_1", 7, 6)]
+    assert isinstance(seen[-1], ResultSeen)
