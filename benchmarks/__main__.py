@@ -38,7 +38,7 @@ NAMES = (
     "queue",
 )
 LIMIT_S = 900
-GRACE_S = 20
+GRACE_S = 60
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
 QUICK_JOURNAL = ["--lines", "200000", "--append-lines", "20000"]
 
@@ -52,19 +52,27 @@ def argv_of(name: str, given: argparse.Namespace) -> list[str]:
 
 
 def run(argv: list[str]) -> bool:
-    """Whether it ended well and in time. Interrupted, it is given time to end what it started."""
-    with subprocess.Popen(argv, cwd=Path(__file__).parents[1]) as process:
+    """Whether it ended well and in time. Else it is interrupted, and ends what it started.
+
+    It has a session of its own: Ctrl-C reaches us alone, and it from us, once."""
+    root = Path(__file__).parents[1]
+    with subprocess.Popen(argv, cwd=root, start_new_session=True) as process:
         try:
             return process.wait(LIMIT_S) == 0
-        except (subprocess.TimeoutExpired, KeyboardInterrupt) as error:
-            process.send_signal(signal.SIGINT)
-            try:
-                process.wait(GRACE_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-            if isinstance(error, KeyboardInterrupt):
-                raise
+        except subprocess.TimeoutExpired:
+            figures.say(f"stopped: it needed more than {LIMIT_S} seconds")
             return False
+        finally:
+            if process.poll() is None:
+                process.send_signal(signal.SIGINT)
+                try:
+                    process.wait(GRACE_S)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+
+
+def _interrupt(_number: int, _frame: object) -> None:
+    raise KeyboardInterrupt
 
 
 def main() -> int:
@@ -79,6 +87,7 @@ def main() -> int:
     if given.report:
         report.write(PAGE, report.read(figures.RESULTS))
         return 0
+    signal.signal(signal.SIGTERM, _interrupt)
     figures.RESULTS.mkdir(exist_ok=True)
     names = given.names or NAMES
     failed = []
