@@ -1,10 +1,11 @@
 """Run the benchmarks, each in a process of its own, one after the other.
 
-    python -m benchmarks [--quick] [--rounds N] [NAME ...]
+    python -m benchmarks [--quick] [--rounds N] [--minutes 20] [NAME ...]
     python -m benchmarks --report
 
 Each prints its figures and writes `benchmarks/results/NAME.json`; at the end all are compared with their targets. A
-benchmark that fails or needs more than LIMIT_S is told and the others still run; figures never fail anything.
+benchmark that fails or needs more than LIMIT_S is told and the others still run, as long as the minutes last; figures
+never fail anything.
 `--report` measures nothing and writes the results that are there into docs/benchmarks.md.
 """
 
@@ -14,6 +15,7 @@ import argparse
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from benchmarks import figures, report
@@ -37,7 +39,7 @@ NAMES = (
     "flat_out",
     "queue",
 )
-LIMIT_S = 900
+LIMIT_S = 600.0
 GRACE_S = 60
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
 QUICK_JOURNAL = ["--lines", "200000", "--append-lines", "20000"]
@@ -51,16 +53,16 @@ def argv_of(name: str, given: argparse.Namespace) -> list[str]:
     return argv
 
 
-def run(argv: list[str]) -> bool:
+def run(argv: list[str], limit_s: float) -> bool:
     """Whether it ended well and in time. Else it is interrupted, and ends what it started.
 
     It has a session of its own: Ctrl-C reaches us alone, and it from us, once."""
     root = Path(__file__).parents[1]
     with subprocess.Popen(argv, cwd=root, start_new_session=True) as process:
         try:
-            return process.wait(LIMIT_S) == 0
+            return process.wait(limit_s) == 0
         except subprocess.TimeoutExpired:
-            figures.say(f"stopped: it needed more than {LIMIT_S} seconds")
+            figures.say(f"stopped: it needed more than {limit_s:.0f} seconds")
             return False
         finally:
             if process.poll() is None:
@@ -80,6 +82,7 @@ def main() -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(NAMES))
     parser.add_argument("--quick", action="store_true", help="smaller sizes, still all rounds")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--minutes", type=float, default=20.0, help="most time for all (20)")
     parser.add_argument("--report", action="store_true", help="write docs/benchmarks.md and end")
     given = parser.parse_args()
     if unknown := set(given.names) - set(NAMES):
@@ -90,9 +93,13 @@ def main() -> int:
     signal.signal(signal.SIGTERM, _interrupt)
     figures.RESULTS.mkdir(exist_ok=True)
     names = given.names or NAMES
+    ends = time.monotonic() + given.minutes * 60
     failed = []
     for name in names:
-        if not run(argv_of(name, given)):
+        left_s = ends - time.monotonic()
+        if left_s <= 0:
+            figures.say(f"left out: {name}; the {given.minutes:g} minutes are over")
+        if left_s <= 0 or not run(argv_of(name, given), min(LIMIT_S, left_s)):
             failed.append(name)
         print(flush=True)
     print(report.summary(report.read(figures.RESULTS), names), flush=True)

@@ -69,6 +69,15 @@ def test_every_target_names_a_benchmark() -> None:
     assert {target.benchmark for target in TARGETS} <= set(NAMES)
 
 
+def test_when_the_time_is_over_the_rest_is_left_out_and_named(tmp_path: Path) -> None:
+    argv = [sys.executable, "-m", "benchmarks", "--minutes", "0", "idle", "start"]
+    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=50, check=False)
+    assert done.returncode == 1
+    assert "left out: idle; the 0 minutes are over" in done.stderr
+    assert "did not finish: idle, start" in done.stderr
+    assert "Targets" in done.stdout
+
+
 def test_a_report_compares_round_by_round() -> None:
     report = figures.Report("x", "Title")
     for ours, theirs in ((1.0, 2.0), (3.0, 3.0), (8.0, 4.0)):
