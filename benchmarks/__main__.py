@@ -90,7 +90,11 @@ def main() -> int:
     if given.report:
         report.write(PAGE, report.read(figures.RESULTS))
         return 0
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (
+        signal.SIGINT,
+        signal.SIGTERM,
+    ):  # the first may have been ignored where we come from
+        signal.signal(number, _interrupt)
     figures.RESULTS.mkdir(exist_ok=True)
     names = given.names or NAMES
     ends = time.monotonic() + given.minutes * 60
