@@ -18,7 +18,7 @@ PREFIX ?= $(HOME)/.local
 # Optional parts, such as EXTRAS=notify.
 EXTRAS ?=
 
-.PHONY: help demo install uninstall test check all soak bench bench-refs format clean
+.PHONY: help demo install uninstall test check all soak fuzz bench bench-refs format clean
 
 help:
 	@echo "make demo    see hivectl at work with a stand-in for Claude, in under a minute"
@@ -27,6 +27,7 @@ help:
 	@echo "make check   format, lint, types, imports, generated documents"
 	@echo "make all     both"
 	@echo "make soak    every fault at full size (two hours; SCALE=0.01 for a hundredth, ARGS='-k row05' for one)"
+	@echo "make fuzz    one minute for each fuzz target (ARGS='decoder --seconds 300')"
 	@echo "make bench   the benchmarks; figures go to benchmarks/results/"
 	@echo "make bench-refs  install what they compare with, into .references"
 	@echo "make format  let ruff mend format and imports"
@@ -77,6 +78,10 @@ all: check test
 
 soak: $(STAMP)
 	$(BIN)/python -m tests.soak --scale $(SCALE) $(ARGS)
+
+fuzz: $(STAMP)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
+	$(BIN)/python -m tests.fuzz $(ARGS)
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -177,23 +177,19 @@ def _first_bad_block(data: bytes, start: int, entries: list[Entry]) -> int:
 
 
 def _is_readable(block: bytes) -> bool:
-    seq = 0
+    # Numbers that jump do not count: two halves may have become one line, with the number of the first.
     for line in block.split(b"\n")[:-1]:
-        if line.startswith(HEADER_PREFIX):
-            if _parse_header(line) is None:
-                return False
-            continue
-        found = _parse_record(line)
-        if found is None or (seq and found.seq != seq + 1):
+        parse = _parse_header if line.startswith(HEADER_PREFIX) else _parse_record
+        if parse(line) is None:
             return False
-        seq = found.seq
     return block.endswith(b"\n")
 
 
 def _follow(tail: Tail, data: bytes, start: int, limit: int) -> None:
     """Apply line after line, leaving `tail` behind the last good one before `limit`.
 
-    An unreadable line is passed over when the numbers around it are dense: it was no record."""
+    An unreadable line is passed over when the numbers around it are dense: it was no record. A readable one
+    out of its turn (an old block that came back) is where the good part ends: a reader would show it."""
     state = tail.state
     at = tail.good_end = start
     passed = 0
@@ -208,6 +204,8 @@ def _follow(tail: Tail, data: bytes, start: int, limit: int) -> None:
             state.restore(header, at)
         elif found is not None and found.seq == state.seq + 1:
             state.apply(found)
+        elif header is not None or found is not None:
+            break
         else:
             passed += 1
             at = stop

@@ -149,15 +149,17 @@ class StreamLog:
         self._disk.make_dir(self.directory)
         self.sizes, self._blob_bytes = segment.list_segments(self.directory)
         firsts = sorted(self.sizes)
-        tail = None
+        tail, is_lost = None, False
         while firsts and tail is None:
             tail = recovery.read_tail(self.directory, firsts)
+            is_lost |= tail.has_lost_records
             path = recovery.plain_path(self.directory, firsts[-1])
             if not path.exists():
                 break
             self._mend(path, tail)
             if not tail.good_end and len(firsts) > 1:
-                # The crash came while this segment was being started: go on with the one before it.
+                # Nothing of it is good (mostly the crash came while it was being started): go on with the
+                # one before it.
                 self._disk.unlink(path)
                 self._disk.unlink(segment_path(self.directory, firsts.pop(), INDEX))
                 tail = None
@@ -165,9 +167,10 @@ class StreamLog:
         self._restore(state)
         if tail is None or not recovery.plain_path(self.directory, firsts[-1]).exists():
             self.view = View((*firsts, state.seq + 1), 0, state.seq)
-            self._choose_epoch(state, is_lost=False)
+            self._choose_epoch(state, is_lost=is_lost)
             self._fd, self._index = self._start_segment(state.seq + 1)
             return
+        tail.has_lost_records = is_lost
         self._resume(tuple(firsts), tail)
 
     def _restore(self, state: recovery.State) -> None:

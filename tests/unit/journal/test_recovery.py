@@ -226,3 +226,40 @@ def test_a_deeply_nested_record_does_not_stand_in_the_way(
     log = journal.open("system")
     assert not journal.notices
     assert [found.seq for found in reader.read_after(log, 0, 100)] == [*range(1, 9)]
+
+
+def test_a_segment_that_is_set_aside_whole_is_a_loss_and_begins_a_new_epoch(
+    make_journal: Any, written: Any
+) -> None:
+    path, epoch = written(40, segment_lines=20)
+    assert path.name.startswith("0000000000000021")
+    data = path.read_bytes()
+    path.write_bytes(data.replace(b'"seq":2', b'"seq":7'))
+    journal = make_journal()
+    log = journal.open("system")
+    assert log.last_seq == 20
+    assert log.epoch != epoch, "who had seen record 21 would be shown another one under its number"
+    assert "epoch_changed" in kinds(journal)
+
+
+def test_an_old_block_that_came_back_ends_the_good_part(make_journal: Any, written: Any) -> None:
+    path, _ = written(20)
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*lines[:11], *lines[4:8], *lines[11:]]))
+    log = make_journal().open("system")
+    numbers = [record.seq_of(line) for line in reader.lines_after(log, 0, 100)]
+    assert numbers == list(range(1, log.last_seq + 1))
+
+
+def test_two_halves_that_became_one_line_are_found_by_the_checksum(
+    make_journal: Any, written: Any
+) -> None:
+    path, _ = written(20)
+    whole = reader.lines_after(make_journal().open("system"), 0, 100)
+    data = path.read_bytes()
+    start, stop = data.index(b'{"seq":9,'), data.index(b'{"seq":10,')
+    pads = data.index(b"pppp", start), data.index(b"pppp", stop)
+    path.write_bytes(data[: pads[0]] + b"p" * (pads[1] - pads[0]) + data[pads[1] :])
+    log = make_journal().open("system")
+    found = reader.lines_after(log, 0, 100)
+    assert found == whole[: len(found)]
