@@ -19,14 +19,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
-
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Route
-from uvicorn.config import Config
+from typing import Any
 
 import hivectl
 from hivectl.config import Settings
@@ -41,20 +34,17 @@ from hivectl.server.callers import Callers
 from hivectl.server.context import Context
 from hivectl.server.deadlines import Deadlines
 from hivectl.server.dispatch import Audit, Bindings, Dispatcher
+from hivectl.server.exchange import TEXT, Answer, Request, Route
 from hivectl.server.following import Presences, ResolveStream
 from hivectl.server.http import HttpProtocol, ServerState
 from hivectl.server.hub import Hub
 from hivectl.server.limits import RECONNECT_AFTER_MS, read_limits
 from hivectl.server.measures import Measures
 from hivectl.server.peers import Ancestry
-from hivectl.server.problem import CONTENT_TYPE, StandardHeaders, problem_body
+from hivectl.server.problem import StandardHeaders
 from hivectl.server.rpc import Rpc
 from hivectl.server.security import Gate, Token
 from hivectl.server.tcp import TcpListener, Tell
-from hivectl.server.ws import Socket
-
-if TYPE_CHECKING:
-    from starlette.types import ASGIApp
 
 _log = logging.getLogger(__name__)
 
@@ -128,7 +118,7 @@ class Server:
         self._listeners = _Listeners()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._context: Context | None = None
-        self._config: Config | None = None
+        self._routes: dict[bytes, Route] = {}
         self._addresses = Addresses(settings.places.socket, None)
 
     # --- what others may know ----------------------------------------------------------------------
@@ -204,18 +194,11 @@ class Server:
             version=hivectl.__version__,
             node=self._node,
         )
-        self._config = Config(
-            self._make_app(),
-            http=HttpProtocol,
-            ws=Socket,
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
-            date_header=False,
-        )
-        self._config.load()
+        self._routes = {
+            b"/healthz": Route(b"GET", self._healthz),
+            b"/readyz": Route(b"GET", self._readyz),
+            b"/rpc": Route(b"POST", Rpc(self._context).serve),
+        }
         try:
             await self._tcp.start(
                 self._protocol, headers=self._headers, nursery=self._nursery, run=self._start_task
@@ -251,7 +234,7 @@ class Server:
     def _protocol(self, gate: Gate) -> HttpProtocol:
         assert self._context is not None
         return HttpProtocol(
-            config=self._config, server_state=self._state, context=self._context, gate=gate
+            routes=self._routes, state=self._state, context=self._context, gate=gate
         )
 
     def _on_socket_gone(self) -> None:
@@ -314,44 +297,17 @@ class Server:
 
     # --- routes --------------------------------------------------------------------------------------------
 
-    def _make_app(self) -> ASGIApp:
-        assert self._context is not None
-        rpc = Rpc(self._context)
-        return Starlette(
-            routes=[
-                Route("/healthz", self._healthz, methods=["GET"]),
-                Route("/readyz", self._readyz, methods=["GET"]),
-                Route("/rpc", rpc.serve, methods=["POST"]),
-            ],
-            exception_handlers={HTTPException: _on_http_error, 500: _on_http_error},
-        )
-
-    async def _healthz(self, _request: Request) -> Response:
+    async def _healthz(self, _request: Request) -> Answer:
         return _bare(is_good=True)
 
-    async def _readyz(self, _request: Request) -> Response:
+    async def _readyz(self, _request: Request) -> Answer:
         context = self._context
         is_up = context is not None and not context.is_stopping
         return _bare(is_good=is_up and (self._is_ready is None or self._is_ready()))
 
 
-def _bare(*, is_good: bool) -> Response:
-    return Response(
-        b"ok\n" if is_good else b"not ready\n", 200 if is_good else 503, media_type="text/plain"
-    )
-
-
-async def _on_http_error(_request: Request, exc: Exception) -> Response:
-    status = exc.status_code if isinstance(exc, HTTPException) else 500
-    code: Literal["METHOD_NOT_FOUND", "INVALID_REQUEST", "INTERNAL"] = "INVALID_REQUEST"
-    message = "This is not offered here."
-    if status == 404:
-        code, message = "METHOD_NOT_FOUND", "There is nothing at this path."
-    elif status == 500:
-        code, message = "INTERNAL", ""
-    headers = dict(exc.headers or {}) if isinstance(exc, HTTPException) else {}
-    body = problem_body(status, HiveError(code, message))
-    return Response(body, status, headers, media_type=CONTENT_TYPE.decode())
+def _bare(*, is_good: bool) -> Answer:
+    return Answer(200, b"ok\n", TEXT) if is_good else Answer(503, b"not ready\n", TEXT)
 
 
 def _on_failure(name: str, error: BaseException) -> None:

@@ -1,26 +1,44 @@
-"""uvicorn's HTTP protocol with the limits it lacks: size and time of heads and bodies, and the gate.
+"""HTTP/1.1 over httptools: one request after the other, with limits of size and time, and the gate.
 
 Host and Origin are checked when the head is complete: before routing, before the body is read, before
-an upgrade. A refused request is answered and the rest of what it sends is thrown away unread.
+an upgrade. A refused request is answered and the rest of what it sends is thrown away unread. A request is
+served when it is whole; while it is served, or its answer waits to be read, no more is read than what had
+arrived already.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, cast
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from hivectl.model.errors import HiveError
 from hivectl.server import peers
 from hivectl.server.context import Arrival, Context
-from hivectl.server.limits import BEFORE_AUTH_BYTES, BODY_S, CLOSE_GRACE_S, HEAD_BYTES, HEAD_S
+from hivectl.server.exchange import Answer, Request, Route, render
+from hivectl.server.limits import (
+    BEFORE_AUTH_BYTES,
+    BODY_S,
+    CLOSE_GRACE_S,
+    HEAD_BYTES,
+    HEAD_S,
+    KEEP_ALIVE_S,
+)
 from hivectl.server.peers import Peer
-from hivectl.server.problem import StandardHeaders, raw_response
+from hivectl.server.problem import (
+    CONTENT_TYPE,
+    Headers,
+    StandardHeaders,
+    problem_body,
+    raw_response,
+)
 from hivectl.server.security import Gate
+from hivectl.server.ws import Socket
 
 _log = logging.getLogger(__name__)
 
@@ -29,10 +47,9 @@ _HTTP_PHASE_CONNECTIONS = 256
 
 
 class ServerState:
-    """What uvicorn's protocols share; headers are made when asked for, so no timer keeps the date."""
+    """What all connections of a server share: who they are, and the answers being made."""
 
     def __init__(self, headers: StandardHeaders) -> None:
-        self.total_requests = 0
         self.connections: set[Any] = set()
         self.tasks: set[asyncio.Task[None]] = set()
         self._headers = headers
@@ -46,68 +63,95 @@ class ServerState:
             await asyncio.sleep(0.01)
 
     @property
-    def default_headers(self) -> list[tuple[bytes, bytes]]:
-        """Headers of every answer."""
+    def default_headers(self) -> Headers:
+        """Headers of every answer; made when asked for, so no timer keeps the date."""
         return self._headers.build()
 
 
-class HttpProtocol(HttpToolsProtocol):
+class HttpProtocol(asyncio.Protocol):
     """One connection before, or without, an upgrade."""
 
-    def __init__(self, *, config: Any, server_state: Any, context: Context, gate: Gate) -> None:
-        super().__init__(config=config, server_state=server_state, app_state={})
+    def __init__(
+        self,
+        *,
+        routes: Mapping[bytes, Route],
+        state: ServerState,
+        context: Context,
+        gate: Gate,
+    ) -> None:
+        self._routes = routes
+        self._state = state
         self._context = context
         self._gate = gate
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport = cast("asyncio.Transport", None)
+        self._parser = httptools.HttpRequestParser(self)
+        # What is sent behind a request that ends the connection is no reason to leave that unanswered.
+        self._parser.set_dangerous_leniencies(lenient_data_after_close=True)
         self._peer: Peer | None = None
+        self._arrival: Arrival | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._url = b""
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._body = bytearray()
         self._head_bytes = 0
-        self._body_bytes = 0
+        self._body_limit = 0
+        self._waiting: deque[Request] = deque()
+        """Whole requests behind the one that is served: what one read brought, and no more."""
+        self._is_receiving = False
+        """A request has begun and is not whole."""
+        self._is_serving = False
+        self._is_clogged = False
+        """The peer does not read its answers."""
+        self._is_last = False
+        """No request is served after the one that is."""
         self._is_refused = False
         self._is_upgraded = False
-        self._body_limit = 0
 
     # --- transport ---------------------------------------------------------------------------------
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Somebody connected."""
-        super().connection_made(transport)
+        self._transport = cast("asyncio.Transport", transport)
+        self._state.connections.add(self)
         self._arm(HEAD_S)
         try:
             self._peer = peers.identify(transport.get_extra_info("socket"))
         except OSError:
-            transport.abort()
+            self.abort()
             return
         context = self._context
         if context.is_stopping:
-            transport.close()
+            self._transport.close()
             return
-        self.app_state["arrival"] = Arrival(context=context, gate=self._gate, peer=self._peer)
+        self._arrival = Arrival(context=context, gate=self._gate, peer=self._peer)
         if context.callers.is_foreign(self._peer):
             self._refuse(403, HiveError("FORBIDDEN", "This daemon belongs to another user."))
         elif self._is_crowded():
             self._refuse(503, HiveError("CONNECTION_LIMIT", retry_after_ms=1000))
 
     def _is_crowded(self) -> bool:
-        return len(self.connections) - len(self._context.connections) > _HTTP_PHASE_CONNECTIONS
+        others = len(self._state.connections) - len(self._context.connections)
+        return others > _HTTP_PHASE_CONNECTIONS
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        """The connection is gone."""
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  asyncio's signature
+        """The connection is gone. What is being served goes on; its answer is for nobody."""
         self._disarm()
+        self._waiting.clear()
+        self._state.connections.discard(self)
         if not self._is_upgraded and self._peer is not None:
             self._peer.close()
-        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Bytes of the peer."""
         if self._is_refused:
             return
-        self._unset_keepalive_if_required()
         try:
-            self.parser.feed_data(data)
+            self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as exc:
             if self._was_refused():
                 return
-            if self._should_upgrade():
+            if self._is_websocket() and not self._is_serving and not self._waiting:
                 self._upgrade(data[exc.args[0] :])
             else:
                 self._refuse(400, HiveError("INVALID_REQUEST", "This upgrade is not offered."))
@@ -119,32 +163,58 @@ class HttpProtocol(HttpToolsProtocol):
         """Asked again after the parser's callbacks had their say."""
         return self._is_refused
 
+    def pause_writing(self) -> None:
+        """The transport keeps more than it likes."""
+        self._is_clogged = True
+
+    def resume_writing(self) -> None:
+        """The peer has read."""
+        self._is_clogged = False
+        self._serve_next()
+
+    # --- upgrade -----------------------------------------------------------------------------------
+
+    def _is_websocket(self) -> bool:
+        """As uvicorn and nginx see it: the last Upgrade, and the word in the last Connection."""
+        found = dict(self._headers)
+        words = [word.strip() for word in found.get(b"connection", b"").lower().split(b",")]
+        return b"upgrade" in words and found.get(b"upgrade", b"").lower() == b"websocket"
+
     def _upgrade(self, rest: bytes) -> None:
         """Hand the connection to the WebSocket protocol, with what was sent right behind the head."""
+        assert self._arrival is not None
         self._disarm()
         self._is_upgraded = True
-        self.handle_websocket_upgrade()
+        self._state.connections.discard(self)
+        head = [self._parser.get_method() + b" " + self._url + b" HTTP/1.1"]
+        head += [name + b": " + value for name, value in self._headers]
+        socket = Socket(self._arrival, self._state.connections)
+        self._transport.set_protocol(socket)
+        socket.connection_made(self._transport)
+        socket.data_received(b"\r\n".join([*head, b"", b""]))
         if rest:
-            protocol = cast("asyncio.Protocol", self.transport.get_protocol())
-            protocol.data_received(rest)
+            socket.data_received(rest)
 
     # --- one request -------------------------------------------------------------------------------
 
     def on_message_begin(self) -> None:
         """A request begins."""
-        super().on_message_begin()
-        self._head_bytes = self._body_bytes = 0
+        self._url = b""
+        self._headers = []
+        self._body = bytearray()
+        self._head_bytes = 0
+        self._is_receiving = True
         self._arm(HEAD_S)
 
     def on_url(self, url: bytes) -> None:
         """A piece of the target."""
         self._count_head(len(url))
-        super().on_url(url)
+        self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """One header."""
         self._count_head(len(name) + len(value) + 4)
-        super().on_header(name, value)
+        self._headers.append((name.lower(), value))
 
     def _count_head(self, size: int) -> None:
         self._head_bytes += size
@@ -162,36 +232,33 @@ class HttpProtocol(HttpToolsProtocol):
         """The head is whole: may this go on?"""
         if self._is_refused:
             return
-        refusal = self._gate.check(self.url, self.headers)
+        refusal = self._gate.check(self._url, self._headers)
         if refusal is not None:
             self._refuse(refusal.status, refusal.error)
             return
         self._body_limit = self._find_body_limit()
-        declared = next((v for n, v in self.headers if n == b"content-length"), b"0")
+        found = dict(self._headers)
+        declared = found.get(b"content-length", b"0")
         if not declared.isdigit() or int(declared[:20]) > self._body_limit:
             self._refuse_body()
             return
         self._arm(BODY_S)
-        try:
-            super().on_headers_complete()
-        except (httptools.HttpParserInvalidURLError, UnicodeDecodeError):
-            self._refuse(400, HiveError("INVALID_REQUEST", "The target is no path."))
+        if found.get(b"expect", b"").lower() == b"100-continue" and not self._is_serving:
+            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def _find_body_limit(self) -> int:
         assert self._peer is not None
         context = self._context
-        is_known = self._peer.is_local_socket or context.callers.accepts_header(self.headers)
+        is_known = self._peer.is_local_socket or context.callers.accepts_header(self._headers)
         return context.limits.message_bytes if is_known else BEFORE_AUTH_BYTES
 
     def on_body(self, body: bytes) -> None:
         """A piece of the body."""
         if self._is_refused:
             return
-        self._body_bytes += len(body)
-        if self._body_bytes > self._body_limit:
+        self._body += body
+        if len(self._body) > self._body_limit:
             self._refuse_body()
-            return
-        super().on_body(body)
 
     def _refuse_body(self) -> None:
         most = self._body_limit
@@ -202,43 +269,104 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """The request is whole."""
-        if self._is_refused:
+        self._is_receiving = False
+        if self._is_refused or self._parser.should_upgrade():
             return
         self._disarm()
-        super().on_message_complete()
+        try:
+            path = httptools.parse_url(self._url).path or b""
+        except httptools.HttpParserInvalidURLError:
+            path = b""
+        if not path.isascii() or not path:
+            self._refuse(400, HiveError("INVALID_REQUEST", "The target is no path."))
+            return
+        assert self._arrival is not None
+        keeps = self._parser.get_http_version() == "1.1" and self._parser.should_keep_alive()
+        request = Request(
+            self._parser.get_method(),
+            path,
+            self._headers,
+            bytes(self._body),
+            self._arrival,
+            is_last=not keeps,
+        )
+        self._body = bytearray()
+        self._waiting.append(request)
+        self._serve_next()
+
+    # --- answers -----------------------------------------------------------------------------------
+
+    def _serve_next(self) -> None:
+        """Serve the next whole request, unless one is served or its answer is not taken."""
+        if self._is_refused or self._is_upgraded or self._transport.is_closing():
+            return
+        if self._waiting and not self._is_serving and not self._is_clogged:
+            self._is_serving = True
+            task = self._loop.create_task(self._serve(self._waiting.popleft()))
+            self._state.tasks.add(task)
+            task.add_done_callback(self._state.tasks.discard)
+        if self._waiting or self._is_clogged:
+            self._transport.pause_reading()
+        else:
+            self._transport.resume_reading()
+
+    async def _serve(self, request: Request) -> None:
+        try:
+            answer = await self._answer(request)
+        except Exception as exc:  # noqa: BLE001  a bug in one request ends no other
+            _log.error("a request failed", exc_info=exc)
+            answer = _problem(500, HiveError("INTERNAL", ""))
+        self._is_serving = False
+        if self._is_refused or self._transport.is_closing():
+            return
+        is_last = request.is_last or self._is_last
+        standard = self._state.default_headers
+        self._transport.write(render(answer, request, standard, is_last=is_last))
+        if is_last:
+            self._transport.close()
+            return
+        if not self._is_receiving and not self._waiting:
+            self._head_bytes = 0
+            self._arm(KEEP_ALIVE_S)
+        self._serve_next()
+
+    async def _answer(self, request: Request) -> Answer:
+        route = self._routes.get(request.path)
+        if route is None:
+            return _problem(404, HiveError("METHOD_NOT_FOUND", "There is nothing at this path."))
+        if not route.takes(request.method):
+            error = HiveError("INVALID_REQUEST", "This is not offered here.")
+            return _problem(405, error, ((b"allow", route.method),))
+        return await route.serve(request)
+
+    def shutdown(self) -> None:
+        """The server stops: finish what is being served, and nothing more."""
+        self._is_last = True
+        if not self._is_serving:
+            self._transport.close()
 
     # --- saying no -----------------------------------------------------------------------------------
 
     def _refuse(self, status: int, error: HiveError) -> None:
         """Answer at once, listen to nothing more, and let the peer end the connection."""
         self._is_refused = True
-        if self.transport.is_closing():
+        self._waiting.clear()
+        if self._transport.is_closing():
             return
-        cycle = cast("RequestResponseCycle | None", self.cycle)
-        if cycle is not None and not cycle.response_complete:
-            # An answer is being made already (a body grew too large on the way): it must not be sent.
-            if cycle.response_started:
-                self.transport.abort()
-                return
-            cycle.disconnected = True
-            cycle.message_event.set()
-        self.transport.write(raw_response(status, error, self.server_state.default_headers))
-        if self.transport.can_write_eof():
-            self.transport.write_eof()
+        # An answer that is being made to an earlier request must not come behind this one: it is dropped.
+        self._transport.write(raw_response(status, error, self._state.default_headers))
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
         # Closing at once while bytes arrive would reset the connection and lose the answer.
         self._arm(CLOSE_GRACE_S)
 
     def abort(self) -> None:
         """End at once."""
-        self.transport.abort()
-
-    def send_400_response(self, msg: str) -> None:
-        """What uvicorn calls for a request it cannot read."""
-        self._refuse(400, HiveError("INVALID_REQUEST", msg))
+        self._transport.abort()
 
     def _arm(self, seconds: float) -> None:
         self._disarm()
-        self._timer = self.loop.call_later(seconds, self._on_timer)
+        self._timer = self._loop.call_later(seconds, self._on_timer)
 
     def _disarm(self) -> None:
         if self._timer is not None:
@@ -248,9 +376,16 @@ class HttpProtocol(HttpToolsProtocol):
     def _on_timer(self) -> None:
         """A head or body did not arrive in time, or a refused peer did not leave."""
         self._timer = None
+        if self._is_serving and not self._is_refused:
+            self._arm(BODY_S)  # it is we who do not read on
+            return
         if not self._is_refused and self._head_bytes:
             error = HiveError("INVALID_REQUEST", "The request did not arrive in time.")
             self._is_refused = True
             with suppress(OSError):
-                self.transport.write(raw_response(408, error, self.server_state.default_headers))
-        self.transport.close()
+                self._transport.write(raw_response(408, error, self._state.default_headers))
+        self._transport.close()
+
+
+def _problem(status: int, error: HiveError, headers: Headers = ()) -> Answer:
+    return Answer(status, problem_body(status, error), CONTENT_TYPE, headers)

@@ -12,6 +12,8 @@ HEAD_S = 10.0
 """Time for a head to arrive whole, and for the first one to begin."""
 BODY_S = 60.0
 """Time for a body to arrive whole."""
+KEEP_ALIVE_S = 5.0
+"""How long a connection may stay silent between two requests."""
 HANDSHAKE_S = 5.0
 """Time for a TLS handshake, from the connection on."""
 HANDSHAKES = 64

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from email.utils import formatdate
+import time
+from collections.abc import Sequence
 from http import HTTPStatus
 
 from hivectl.kit.clock import MICROSECOND, Clock
 from hivectl.model.errors import HiveError
 from hivectl.protocol.frames import encode
 
+Headers = Sequence[tuple[bytes, bytes]]
+
 CONTENT_TYPE = b"application/problem+json"
+_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 SECURITY_HEADERS: tuple[tuple[bytes, bytes], ...] = (
     (b"x-content-type-options", b"nosniff"),
     (b"cache-control", b"no-store"),
@@ -35,6 +40,13 @@ def problem_body(status: int, error: HiveError, request: str = "") -> bytes:
     return encode(body)
 
 
+def http_date(second: int) -> str:
+    """A time as HTTP writes it; email.utils would be the largest import of the server."""
+    year, month, day, hour, minute, seconds, weekday, _, _ = time.gmtime(second)
+    clock = f"{hour:02}:{minute:02}:{seconds:02}"
+    return f"{_DAYS[weekday]}, {day:02} {_MONTHS[month - 1]} {year:04} {clock} GMT"
+
+
 class StandardHeaders:
     """Date and the security headers; the date is made when it is asked for, at most once a second."""
 
@@ -47,7 +59,7 @@ class StandardHeaders:
         """The headers of an answer sent now."""
         second = self._clock.now_us() // MICROSECOND
         if second != self._second:
-            date = formatdate(second, usegmt=True).encode()
+            date = http_date(second).encode()
             self._made = [(b"date", date), *SECURITY_HEADERS]
             self._second = second
         return self._made
@@ -56,8 +68,8 @@ class StandardHeaders:
 def raw_response(
     status: int,
     error: HiveError,
-    headers: list[tuple[bytes, bytes]],
-    extra: tuple[tuple[bytes, bytes], ...] = (),
+    headers: Headers,
+    extra: Headers = (),
 ) -> bytes:
     """A whole answer that ends the connection."""
     body = problem_body(status, error)

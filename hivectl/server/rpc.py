@@ -6,22 +6,18 @@ Same methods, same checks, same answers as on the WebSocket; the HTTP status rep
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import cast
-
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
 
 from hivectl.kit.ids import make_id
 from hivectl.model.access import Caller
 from hivectl.model.errors import HiveError
 from hivectl.protocol import frames
 from hivectl.protocol.decode import decode_object
-from hivectl.server.context import Arrival, Context
+from hivectl.server.context import Context
 from hivectl.server.dispatch import report_bug
+from hivectl.server.exchange import JSON, Answer, Request
 from hivectl.server.limits import Bucket
 from hivectl.server.peers import Peer
 
-_JSON = "application/json"
 _SHARE = 10
 """How many connections' worth of messages one peer may send here: many programs share an address."""
 _BUCKETS_MAX = 1024
@@ -34,24 +30,21 @@ class Rpc:
         self._context = context
         self._buckets: OrderedDict[str, Bucket] = OrderedDict()
 
-    async def serve(self, request: Request) -> Response:
+    async def serve(self, request: Request) -> Answer:
         """Answer one request."""
         ours = make_id("r")
         request_id: frames.RequestId | None = None
         try:
-            arrival = cast("Arrival", request.scope["state"]["arrival"])
-            self._take_token(arrival.peer)
-            caller = self._authenticate(request, arrival.peer, ours)
+            peer = request.arrival.peer
+            self._take_token(peer)
+            caller = self._authenticate(request, peer, ours)
             _check_media_type(request)
-            body = await request.body()
-            message = decode_object(body, max_bytes=self._context.limits.message_bytes)
+            message = decode_object(request.body, max_bytes=self._context.limits.message_bytes)
             request_id = frames.id_of(message)
             asked = frames.parse_request(message)
-            return _answer(200, await self._call(asked, caller, arrival.peer))
+            return Answer(200, await self._call(asked, caller, peer))
         except HiveError as exc:
             return _error(request_id, exc, ours)
-        except ClientDisconnect:
-            return Response(status_code=400)
 
     def _take_token(self, peer: Peer) -> None:
         """Raises RATE_LIMITED when one process (over TCP: one address) asks too much at once (S39)."""
@@ -68,7 +61,7 @@ class Rpc:
 
     def _authenticate(self, request: Request, peer: Peer, ours: str) -> Caller:
         callers = self._context.callers
-        if not peer.is_local_socket and not callers.accepts_header(request.scope["headers"]):
+        if not peer.is_local_socket and not callers.accepts_header(request.headers):
             raise HiveError("UNAUTHENTICATED")
         caller = callers.caller_of(peer)
         return Caller(
@@ -99,19 +92,16 @@ class Rpc:
 
 def _check_media_type(request: Request) -> None:
     # A page of another site can send text without asking first, but not JSON.
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type != _JSON:
-        raise HiveError("INVALID_REQUEST", f"Send the request as {_JSON}.")
+    media_type = request.header(b"content-type").partition(b";")[0].strip().lower()
+    if media_type != JSON:
+        raise HiveError("INVALID_REQUEST", f"Send the request as {JSON.decode()}.")
 
 
-def _error(request_id: frames.RequestId | None, error: HiveError, ours: str) -> Response:
-    headers = {}
+def _error(request_id: frames.RequestId | None, error: HiveError, ours: str) -> Answer:
+    headers = []
     if error.kind.http == 401:
-        headers["www-authenticate"] = "Bearer"
+        headers.append((b"www-authenticate", b"Bearer"))
     if error.retry_after_ms is not None:
-        headers["retry-after"] = str(max(1, -(-error.retry_after_ms // 1000)))
-    return _answer(error.kind.http, frames.encode_error(request_id, error, ours), headers)
-
-
-def _answer(status: int, body: bytes, headers: dict[str, str] | None = None) -> Response:
-    return Response(body, status, headers, media_type=_JSON)
+        headers.append((b"retry-after", b"%d" % max(1, -(-error.retry_after_ms // 1000))))
+    body = frames.encode_error(request_id, error, ours)
+    return Answer(error.kind.http, body, headers=headers)

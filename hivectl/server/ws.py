@@ -45,24 +45,23 @@ def _select_subprotocol(_protocol: ServerProtocol, offered: Any) -> Subprotocol 
 
 
 class Socket(asyncio.Protocol):
-    """The class given to uvicorn as `ws=`: it takes over the transport of an upgrade request.
+    """It takes over the transport of an upgrade request from the HTTP protocol.
 
     There may be thousands, so its parts have slots and are made when they are needed."""
 
     __slots__ = (
-        "_auth_due", "_clock", "_close_due", "_context", "_conversation", "_follower", "_following",
+        "_auth_due", "_clock", "_close_due", "_connections", "_context", "_conversation", "_follower", "_following",
         "_fragments", "_has_ended", "_is_over", "_is_paused", "_is_reading", "_last_received", "_limits",
-        "_message", "_next_ping", "_peer", "_ping_sent", "_rtt_ms", "_sent_all", "_server_state", "_taken",
+        "_message", "_next_ping", "_peer", "_ping_sent", "_rtt_ms", "_sent_all", "_taken",
         "_taken_at", "_tasks", "_transport", "_written", "_ws", "id",
     )  # fmt: skip
 
-    def __init__(self, config: Any, server_state: Any, app_state: dict[str, Any]) -> None:  # noqa: ARG002  uvicorn's signature
-        arrival = cast("Arrival", app_state["arrival"])
+    def __init__(self, arrival: Arrival, connections: set[Any]) -> None:
         self._context = context = arrival.context
         self._peer = arrival.peer
         self._limits = context.limits
         self._clock = context.clock
-        self._server_state = server_state
+        self._connections = connections
         self._transport: asyncio.Transport = cast("asyncio.Transport", None)
         self._ws = ServerProtocol(
             subprotocols=[Subprotocol(SUBPROTOCOL)],
@@ -111,7 +110,7 @@ class Socket(asyncio.Protocol):
         # tells from that many bytes on, the others beyond them.
         is_tls = transport.get_extra_info("ssl_object") is not None
         self._transport.set_write_buffer_limits(high=int(is_tls), low=0)
-        self._server_state.connections.add(self)
+        self._connections.add(self)
 
     def data_received(self, data: bytes) -> None:
         """Bytes of the peer."""
@@ -174,7 +173,7 @@ class Socket(asyncio.Protocol):
         context = self._context
         context.connections.pop(self, None)
         context.unauthenticated.discard(self)
-        self._server_state.connections.discard(self)
+        self._connections.discard(self)
         context.deadlines.remove(self)
         self._follower.close()
         context.presences.leave_all(self.id)
