@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -403,10 +402,10 @@ def _closest(key: str) -> str:
 
 def _read_file(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         return {}
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+    except UnicodeDecodeError as exc:
         raise not_toml(path, exc) from None
     except OSError as exc:
         raise HiveError(
@@ -415,6 +414,12 @@ def _read_file(path: Path) -> dict[str, Any]:
             hint=f"Make it a file that you can read: ls -l {path}",
             details={"file": str(path)},
         ) from None
+    import tomllib  # noqa: PLC0415  most homes have no file
+
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as exc:
+        raise not_toml(path, exc) from None
 
 
 def not_toml(path: Path, exc: Exception) -> HiveError:

@@ -10,6 +10,7 @@ import asyncio
 import dataclasses
 import errno
 import faulthandler
+import gc
 import json
 import logging
 import os
@@ -378,6 +379,10 @@ class _Life:
         await app.start()
         self._announce(app)
         self._notifier.ready(app.status())
+        # What there is now lives as long as the daemon: no later collection need look at it.
+        gc.collect()
+        gc.freeze()
+        gc.enable()
         if (watchdog_s := self._notifier.watchdog_s) is not None:
             _ = self._nursery.start(self._keep_alive(app, watchdog_s / 2), name="watchdog")
         _log.info(

@@ -213,8 +213,7 @@ class Server:
         self._addresses = Addresses(
             self._settings.places.socket, str(bound) if bound else None, tuple(self._tcp.warnings)
         )
-        # The request models are wanted soon, but not before the first answer.
-        self._start_task(asyncio.to_thread(builtin.load_models), "load models")
+        self._start_task(asyncio.to_thread(builtin.load_rest), "load the rest")
         return self._addresses
 
     def _start_task(self, work: Coroutine[Any, Any, Any], name: str) -> None:

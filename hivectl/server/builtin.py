@@ -40,6 +40,7 @@ async def schema_get(_caller: Caller, _asked: Any) -> results.SchemaResult:
 BINDINGS: dict[str, Binding] = {"ping": ping, "whoami": whoami, "schema.get": schema_get}
 
 
-def load_models() -> None:
-    """Import what the first request needs; takes a moment, so not on the way to the first answer."""
-    import hivectl.protocol.params  # noqa: F401, PLC0415
+def load_rest() -> None:
+    """Import what the first request and the first WebSocket need: soon, but not on the way to the first answer."""
+    import hivectl.protocol.params  # noqa: PLC0415
+    import hivectl.server.ws  # noqa: F401, PLC0415

@@ -6,7 +6,6 @@ a use case becomes INTERNAL with an incident id; the traceback goes to the log o
 
 from __future__ import annotations
 
-import difflib
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -59,6 +58,8 @@ class Dispatcher:
         method = METHODS.get(name)
         if method is not None:
             return method
+        import difflib  # noqa: PLC0415  only on the way to an error
+
         close = difflib.get_close_matches(name[:100], METHODS, n=3)
         raise HiveError(
             "METHOD_NOT_FOUND",

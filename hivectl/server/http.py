@@ -38,7 +38,6 @@ from hivectl.server.problem import (
     raw_response,
 )
 from hivectl.server.security import Gate
-from hivectl.server.ws import Socket
 
 _log = logging.getLogger(__name__)
 
@@ -182,6 +181,8 @@ class HttpProtocol(asyncio.Protocol):
 
     def _upgrade(self, rest: bytes) -> None:
         """Hand the connection to the WebSocket protocol, with what was sent right behind the head."""
+        from hivectl.server.ws import Socket  # noqa: PLC0415  loaded soon after the start, not before
+
         assert self._arrival is not None
         self._disarm()
         self._is_upgraded = True

@@ -11,7 +11,6 @@ split at midnight.
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
@@ -113,6 +112,8 @@ def learn(tx: Tx, model: str, price: Price) -> float:
     )  # fmt: skip
     figures = [_figures(row) for row in found]
     each = [used.cost_usd / by_list for used in figures if (by_list := price.cost(used)) > 0]
+    import statistics  # noqa: PLC0415  it loads fractions and random: too much for a start
+
     # The median: one turn with searches, or above a model's first price step, must not price all others.
     return statistics.median(each) if each else 1.0
 
