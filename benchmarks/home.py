@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import os
 import shutil
 import socket
@@ -11,9 +12,11 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
+import hivectl
 from tests.harness.daemon import Daemon
 
 T = TypeVar("T")
@@ -30,9 +33,17 @@ def temporary(prefix: str = "hb-") -> Iterator[Path]:
         shutil.rmtree(root, ignore_errors=True)
 
 
+@cache
+def compiled() -> None:
+    """Byte code of hivectl beside its source, as every installer leaves it; where PYTHONDONTWRITEBYTECODE is set,
+    nobody else would make it, and each start would compile all of it again."""
+    compileall.compile_dir(str(Path(hivectl.__file__).parent), quiet=1)
+
+
 @contextmanager
 def daemon(root: Path, settings: Mapping[str, Any] | None = None) -> Iterator[Daemon]:
     """Not started yet; ended with all its runs."""
+    compiled()
     made = Daemon(root, settings={"daemon.log_level": "warning", **(settings or {})})
     try:
         yield made

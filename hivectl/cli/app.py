@@ -27,7 +27,8 @@ from hivectl.cli.commands import (
     system,
     worker,
 )
-from hivectl.cli.session import FORMATS, Globals, Session
+from hivectl.cli.grammar import EVERYWHERE, FORMATS
+from hivectl.cli.session import Globals, Session
 from hivectl.model.errors import EXIT_MEANINGS
 
 GLOBAL_OPTIONS = "Options every command takes: -o table|wide|json|yaml|name, --json, --no-color, --no-autostart, -v."
@@ -56,10 +57,8 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def options(
     ctx: typer.Context,
-    output: Annotated[
-        str, typer.Option("-o", "--output", metavar="FORMAT", help=f"{', '.join(FORMATS)}.")
-    ] = "table",
-    json: Annotated[bool, typer.Option("--json", help="The same as -o json.")] = False,
+    output: Annotated[str, EVERYWHERE["output"].for_typer()] = "table",
+    json: Annotated[bool, EVERYWHERE["json"].for_typer()] = False,
     no_color: Annotated[
         bool, typer.Option("--no-color", help="No colours; NO_COLOR does the same.")
     ] = False,

@@ -9,20 +9,21 @@ from __future__ import annotations
 import os
 import sys
 
+from hivectl.cli import grammar
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
 has_lost_kill = False
 """Whether a kill was sent here, and the connection broke before its answer."""
-_NAMES = frozenset({"ps", "health", "kill", "exec"})
 
 
 def run(arguments: list[str]) -> int | None:
     """The exit code, or None when this is not for here (and nothing was done)."""
     global has_lost_kill  # noqa: PLW0603  what the full CLI must know, in the same process
     has_lost_kill = False
-    if not arguments or arguments[0] not in _NAMES:
+    if not arguments or arguments[0] not in grammar.HOT:
         return None
     request = _parse(arguments[0], arguments[1:])
     if request is None:
@@ -46,85 +47,59 @@ def run(arguments: list[str]) -> int | None:
 
 def _parse(name: str, words: list[str]) -> dict[str, Any] | None:
     """A request, or None for anything but the plainest form."""
-    flags, positional = _split(words, _VALUED[name])
-    if flags is None:
+    plain = grammar.split(name, words)
+    if plain is None:
         return None
-    output = "json" if flags.pop("--json", None) else flags.pop("-o", "table")
-    if output not in {"table", "json", "name"}:
+    options, others = plain
+    output = "json" if "json" in options else options.get("output", "table")
+    if output not in grammar.HOT_FORMATS or {"json", "output"} <= options.keys():
         return None
-    request = _PARSERS[name](flags, positional)
+    request = _MAKERS[name](options, others)
     return None if request is None else {**request, "output": output}
 
 
-_VALUED = {
-    "ps": frozenset({"-o"}),
-    "health": frozenset({"-o"}),
-    "kill": frozenset({"-o", "--reason"}),
-    "exec": frozenset({"-o", "-p", "--project", "--idempotency-key"}),
-}
-
-
-def _split(words: list[str], valued: frozenset[str]) -> tuple[dict[str, Any] | None, list[str]]:
-    flags: dict[str, Any] = {}
-    positional: list[str] = []
-    index = 0
-    while index < len(words):
-        word = words[index]
-        if word in valued:
-            index += 1
-            if index == len(words) or word in flags:
-                return None, []
-            flags[word] = words[index]
-        elif word.startswith("-"):
-            flags[word] = True
-        else:
-            positional.append(word)
-        index += 1
-    return flags, positional
-
-
-def _ps(flags: dict[str, Any], words: list[str]) -> dict[str, Any] | None:
+def _ps(options: dict[str, str], words: list[str]) -> dict[str, Any] | None:
     from hivectl.cli import views
 
-    everything = bool(flags.pop("-a", None) or flags.pop("--all", None))
-    if flags or len(words) > 1:
+    if len(words) > 1:
         return None
     params: dict[str, Any] = {"limit": 200}
-    if not everything:
+    if "everything" not in options:
         params["states"] = list(views.UNFINISHED)
     if words:
         params["project"] = words[0]
-    return {"method": "execution.list", "params": params, "everything": everything}
+    return {
+        "method": "execution.list",
+        "params": params,
+        "everything": "everything" in options,
+    }
 
 
-def _health(flags: dict[str, Any], words: list[str]) -> dict[str, Any] | None:
-    return None if flags or words else {"method": "health", "params": {}}
+def _health(options: dict[str, str], words: list[str]) -> dict[str, Any] | None:  # noqa: ARG001
+    return None if words else {"method": "health", "params": {}}
 
 
-def _kill(flags: dict[str, Any], words: list[str]) -> dict[str, Any] | None:
-    mode = "kill" if flags.pop("--force", None) else "terminate"
-    reason = flags.pop("--reason", "")
-    if flags or len(words) != 1:
+def _kill(options: dict[str, str], words: list[str]) -> dict[str, Any] | None:
+    if len(words) != 1:
         return None
     key = "execution" if words[0].startswith(("x_", "o_")) else "project"
-    return {"method": "kill", "params": {key: words[0], "mode": mode, "reason": reason}}
+    mode = "kill" if "force" in options else "terminate"
+    params = {key: words[0], "mode": mode, "reason": options.get("reason", "")}
+    return {"method": "kill", "params": params}
 
 
-def _exec(flags: dict[str, Any], words: list[str]) -> dict[str, Any] | None:
-    if not (flags.pop("--detach", None) or flags.pop("-d", None)):
-        return None
-    project = flags.pop("-p", None) or flags.pop("--project", None)
-    key = flags.pop("--idempotency-key", None) or "cli_" + os.urandom(16).hex()
+def _exec(options: dict[str, str], words: list[str]) -> dict[str, Any] | None:
+    project = options.get("project")
     if project is None and len(words) == 2:
         project = words.pop(0)
-    is_plain = project and len(words) == 1 and words[0].strip() and words[0] != "-"
-    if flags or not is_plain:
+    if "detach" not in options or project is None or len(words) != 1 or not words[0].strip():
         return None
+    key = options.get("idempotency_key") or "cli_" + os.urandom(16).hex()
     params = {"project": project, "prompt": words[0], "idempotency_key": key}
     return {"method": "execute", "params": params}
 
 
-_PARSERS = {"ps": _ps, "health": _health, "kill": _kill, "exec": _exec}
+_MAKERS = {"ps": _ps, "health": _health, "kill": _kill, "exec": _exec}
 
 
 def _print(request: dict[str, Any], result: Any) -> None:

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from hivectl.config import Settings
 
 T = TypeVar("T")
-FORMATS = ("table", "wide", "json", "yaml", "name")
 
 
 @dataclass(slots=True, kw_only=True)

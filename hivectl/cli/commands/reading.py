@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hivectl.cli import completing
+from hivectl.cli.grammar import HOT
 from hivectl.cli.session import Session
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def register(app: typer.Typer) -> None:
 def ps(
     ctx: typer.Context,
     project: Annotated[str | None, typer.Argument(metavar="[PROJECT]", help="Only this project's.", autocompletion=completing.projects)] = None,
-    everything: Annotated[bool, typer.Option("-a", "--all", help="Also those that ended.")] = False,
+    everything: Annotated[bool, HOT["ps"]["everything"].for_typer()] = False,
     limit: Annotated[int, typer.Option("-n", "--limit", metavar="N", help="Most executions shown.")] = 200,
 ) -> None:  # fmt: skip
     """What runs or waits its turn; -a for all.

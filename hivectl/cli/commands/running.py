@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hivectl.cli import completing
+from hivectl.cli.grammar import HOT
 from hivectl.cli.session import Session
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 ProjectOption = Annotated[
     str | None,
-    typer.Option("-p", "--project", metavar="PROJECT", help="Project; default: the current directory's.", autocompletion=completing.projects),
+    HOT["exec"]["project"].for_typer(autocompletion=completing.projects),
 ]  # fmt: skip
 
 
@@ -35,7 +36,7 @@ def exec_(  # noqa: PLR0917  Typer passes them by name
     project: ProjectOption = None,
     file: Annotated[Path | None, typer.Option("-f", "--file", help="Read the prompt from a file.")] = None,
     edit: Annotated[bool, typer.Option("-e", "--edit", help="Write the prompt in an editor.")] = False,
-    detach: Annotated[bool, typer.Option("-d", "--detach", help="Do not wait; print the execution's id.")] = False,
+    detach: Annotated[bool, HOT["exec"]["detach"].for_typer()] = False,
     new: Annotated[bool, typer.Option("--new", help="Start a fresh conversation.")] = False,
     session: Annotated[str | None, typer.Option("--session", metavar="ID", help="Continue this conversation.")] = None,
     fork: Annotated[bool, typer.Option("--fork", help="Continue in a copy, leaving the conversation as it is.")] = False,
@@ -63,7 +64,7 @@ def exec_(  # noqa: PLR0917  Typer passes them by name
     json_schema: Annotated[str | None, typer.Option("--json-schema", metavar="FILE|JSON", help="Shape the answer must have.")] = None,
     add_dir: Annotated[list[Path] | None, typer.Option("--add-dir", metavar="DIR", help="Further directory Claude may work in; repeatable.")] = None,
     partials: Annotated[bool, typer.Option("--partials", help="Show the answer while it is being written.")] = False,
-    idempotency_key: Annotated[str | None, typer.Option("--idempotency-key", metavar="KEY", help="The same key again gives the first execution, not a second.")] = None,
+    idempotency_key: Annotated[str | None, HOT["exec"]["idempotency_key"].for_typer()] = None,
     no_wait_approval: Annotated[bool, typer.Option("--no-wait-approval", help="Without a terminal: exit 8 when a person must answer; the run goes on.")] = False,
 ) -> None:  # fmt: skip
     """Execute a prompt and watch it, or --detach.
@@ -130,9 +131,9 @@ def exec_(  # noqa: PLR0917  Typer passes them by name
 def kill(
     ctx: typer.Context,
     targets: Annotated[list[str], typer.Argument(metavar="EXECUTION|PROJECT...", help="What to stop.", autocompletion=completing.killable)],
-    force: Annotated[bool, typer.Option("--force", help="End every process at once.")] = False,
+    force: Annotated[bool, HOT["kill"]["force"].for_typer()] = False,
     interrupt: Annotated[bool, typer.Option("--interrupt", help="Only ask Claude to stop its turn.")] = False,
-    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Kept with the execution.")] = "",
+    reason: Annotated[str, HOT["kill"]["reason"].for_typer()] = "",
 ) -> None:  # fmt: skip
     """Stop executions and say what died.
 
