@@ -29,8 +29,7 @@ def measure(
     """One round of one number of viewers."""
     for name in names:
         few = Load(load.viewers, max(1, load.events // SLOWER.get(name, 1)))
-        told = fanning.tell(name, programs, few)
-        told.check(name)
+        told = fanning.tell_all(name, programs, few)
         series = f"{name}, {load.viewers} viewers"
         report.add(f"{series}, deliveries", told.rate, "1/s")
         report.add(f"{series}, CPU", told.cpu_us, "us/delivery")

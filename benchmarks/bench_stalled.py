@@ -30,9 +30,8 @@ def measure(
         few = max(1, events // SLOWER.get(name, 1))
         load = Load(READERS, few, size=SIZE, stalled=stalled)
         is_ours = name in {ALONE, HIVECTL}
-        told = fanning.tell(HIVECTL if is_ours else name, programs, load, late=name == HIVECTL)
-        if is_ours:
-            told.check(name)
+        tell = fanning.tell_all if is_ours else fanning.tell
+        told = tell(HIVECTL if is_ours else name, programs, load, late=name == HIVECTL)
         share = told.seen["deliveries"] / (READERS * few) * 100
         report.add(f"{name}, healthy share", share, "%")
         report.add(f"{name}, deliveries", told.rate, "1/s")

@@ -124,10 +124,14 @@ async def run_hivectl(events: int, rate: int, size: int) -> None:
             if rate > 0:
                 async for _ in paced(events, rate):
                     source.make(1)
+            allowed = events if rate < 0 else WINDOW
             while source.last < events:
-                if rate < 0 or server.shown(STREAM) > source.last - WINDOW:
+                if source.last < allowed:
                     source.make(min(BATCH, events - source.last))
-                await asyncio.sleep(0)
+                    await asyncio.sleep(0)
+                else:
+                    await asyncio.sleep(0.001)
+                    allowed = server.shown(STREAM) + WINDOW
             await input_end()
 
 
@@ -208,7 +212,10 @@ def publish_to_nats(events: int, rate: int, size: int, port: int) -> None:
             if rate > 0:
                 time.sleep(max(0.0, began + first / rate - time.monotonic()))
             said = [message(seq, size) for seq in range(first, first + count)]
-            server.sendall("".join([f"PUB s {size}\r\n{text}\r\n" for text in said]).encode())
+            try:
+                server.sendall("".join([f"PUB s {size}\r\n{text}\r\n" for text in said]).encode())
+            except OSError:
+                return  # the server was ended
         while sys.stdin.readline():
             continue
 

@@ -27,7 +27,11 @@ NATS_FILE = """
 listen: 127.0.0.1:{port}
 websocket {{ listen: "127.0.0.1:{socket}", no_tls: true }}
 max_connections: 20000
+write_deadline: "60s"
+max_pending: 1GB
 """
+"""Patient, so that it drops no viewer that is only slow."""
+TRIES = 3
 
 
 @dataclass(frozen=True)
@@ -63,17 +67,26 @@ class Told:
         """Deliveries a second, from the making of the first event to the arrival of the last."""
         return self.seen["deliveries"] / self.seen["took_s"]
 
-    def check(self, name: str) -> None:
-        """Raises RuntimeError when something was lost."""
-        for found in (self.seen, self.late or {"broken": 0}):
-            if found["broken"]:
-                raise RuntimeError(f"{name}: something was lost: {found}")
+    @property
+    def is_whole(self) -> bool:
+        """Whether each viewer got everything."""
+        return not self.seen["broken"] and not (self.late and self.late["broken"])
 
 
 def offered(names: tuple[str, ...]) -> list[str]:
     """Those of the references that are here; the others are told."""
     needed = {NATS: references.NATS, FASTAPI: references.FASTAPI}
     return [name for name in names if name not in needed or references.find(needed[name])]
+
+
+def tell_all(name: str, programs: Mapping[str, Path], load: Load, *, late: bool = False) -> Told:
+    """One round in which nothing was lost; a reference may try again. Raises RuntimeError."""
+    for _ in range(1 if name == HIVECTL else TRIES):
+        told = tell(name, programs, load, late=late)
+        if told.is_whole:
+            return told
+        figures.say(f"{name}: something was lost: {told.seen} {told.late or ''}")
+    raise RuntimeError(f"{name}: something was lost")
 
 
 def tell(name: str, programs: Mapping[str, Path], load: Load, *, late: bool = False) -> Told:

@@ -136,6 +136,14 @@ class Bus:
             self.forget(gone)
         return names
 
+    def is_open(self, stream: str) -> bool:
+        """Whether `head` needs no file."""
+        return stream in self._logs
+
+    def exists(self, stream: str) -> bool:
+        """Whether the stream is there, or was when it was last looked at."""
+        return stream in self._logs or self._journal.has(stream)
+
     def opened(self) -> list[str]:
         """Home streams that were looked at or appended to since the start; cheap."""
         return list(self._seen)

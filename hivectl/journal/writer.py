@@ -98,6 +98,10 @@ class Journal:
         names = (path.name.replace(".", ":", 1) for path in self.root.iterdir() if path.is_dir())
         return sorted(name for name in names if _STREAM.fullmatch(name))
 
+    def has(self, stream: str) -> bool:
+        """Whether there is such a stream on disk."""
+        return self._directory(stream).is_dir()
+
     def remove(self, stream: str) -> None:
         """Delete a stream with everything in it. Nothing happens when there is none."""
         log = self._logs.pop(stream, None)

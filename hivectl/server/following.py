@@ -223,6 +223,10 @@ class Following:
             )
         starts: dict[str, Start] = {}
         for stream in sorted(streams):
+            if not bus.is_open(stream):
+                await asyncio.sleep(0)  # opening reads files: others have the loop in between
+                if stream not in sub.homes and not bus.exists(stream):
+                    continue
             bus.head(stream)
             own = since
             if isinstance(since, dict) and "positions" in since:
@@ -243,6 +247,8 @@ class Following:
         positions: dict[str, results.Position] = {}
         reason = None
         for stream, start in starts.items():
+            if stream not in sub.homes and not self._hub.bus.exists(stream):
+                continue  # removed while the others were looked at
             head = self._hub.bus.head(stream)
             sub.cursors[stream] = Cursor(
                 sub,

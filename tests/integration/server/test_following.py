@@ -6,6 +6,8 @@ import asyncio
 
 import pytest
 
+from hivectl.journal.record import Draft
+from hivectl.journal.writer import StreamLog
 from hivectl.testing.server_world import CallError, Client, HistoryChecker, ServerWorld
 
 A, B = "project:p_a", "project:p_b"
@@ -49,6 +51,38 @@ async def test_a_view_of_everything_includes_streams_that_appear_later() -> None
         world.append(B, 1)
         seen = [(event["stream"], event["seq"]) for event in await client.events(3)]
         assert sorted(seen) == [(A, 1), (A, 2), (B, 1)]
+
+
+async def test_logs_are_opened_one_by_one_for_a_view_and_one_that_is_removed_meanwhile_is_left_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with ServerWorld.open() as world, world.connect() as client:
+        names = [f"project:p_{number:02}" for number in range(20)]
+        for name in names:
+            world.journal.open(name).append([Draft("message", b"{}", 0)])
+        opened: list[int] = []
+        turn = 0
+        open_log = world.journal.open
+
+        def noted(stream: str) -> StreamLog:
+            opened.append(turn)
+            if stream == names[4]:
+                world.journal.remove(names[9])
+            return open_log(stream)
+
+        async def count() -> None:
+            nonlocal turn
+            while True:
+                turn += 1
+                await asyncio.sleep(0)
+
+        monkeypatch.setattr(world.journal, "open", noted)
+        counting = asyncio.get_running_loop().create_task(count())
+        result = await client.call("subscribe", streams=["*"], since="start")
+        counting.cancel()
+        assert len(opened) == len(set(opened)) >= 19, "others had the loop in between"
+        assert set(names) - set(result["positions"]) == {names[9]}
+        assert len(await client.events(19)) == 19
 
 
 async def test_the_inbox_shows_only_what_people_must_answer() -> None:
