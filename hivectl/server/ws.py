@@ -160,6 +160,7 @@ class Socket(asyncio.Protocol):
         self._wait_for_end()
 
     def _wait_for_end(self) -> None:
+        self._follower.close()  # nothing is shown behind a close frame, nor read for it
         if self._close_due == math.inf:
             self._close_due = self._clock.monotonic() + CLOSE_GRACE_S
         if not self._is_reading:

@@ -61,6 +61,7 @@ async def test_over_tcp_small_messages_do_not_wait_for_an_acknowledgement() -> N
     async with ServerWorld.open() as world, world.connect(tcp=True):
         assert world.server is not None
         (connection,) = world.server._context.connections
+        # asyncio sets it only where the listener's socket names its protocol
         accepted = connection._transport.get_extra_info("socket")
         assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 

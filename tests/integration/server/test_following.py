@@ -155,6 +155,17 @@ async def test_a_slow_reader_falls_back_to_the_log_and_loses_nothing() -> None:
         assert checker.repeats == 0
 
 
+async def test_nothing_is_shown_to_a_connection_that_is_being_closed() -> None:
+    async with ServerWorld.open() as world, world.connect() as client:
+        world.append(A, 100, size=30_000)
+        await client.call("subscribe", streams=["*"], since="start")
+        assert world.server is not None
+        assert world.server.subscriptions == 1
+        await client.socket.send(b"binary is refused")
+        assert await client.closed() == 1003
+        assert world.server.subscriptions == 0
+
+
 async def test_partials_come_only_to_who_asked_and_after_what_was_numbered_before() -> None:
     async with ServerWorld.open() as world, world.connect() as asking, world.connect() as other:
         await asking.call("subscribe", streams=[A], partials=True)
