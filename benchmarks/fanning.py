@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks import home, references
+from benchmarks import figures, home, references
 from benchmarks.talking import answer, is_open, line, say, talking
 
 ROOT = Path(__file__).resolve().parents[1]
