@@ -90,7 +90,9 @@ async def hivectl_server(root: Path) -> AsyncIterator[tuple[Any, Any]]:
     from hivectl.journal.writer import Journal
     from hivectl.kit.aio import Nursery
     from hivectl.kit.clock import SystemClock
+    from hivectl.procs.shim import SYSTEM
     from hivectl.server.app import Server
+    from hivectl.server.peers import Ancestry
 
     flags = {
         "limits.connections": 10_000,
@@ -104,7 +106,14 @@ async def hivectl_server(root: Path) -> AsyncIterator[tuple[Any, Any]]:
     bus.ensure(STREAM)
     nursery = Nursery(lambda _name, _error: None)
     publisher = Publisher(journal, bus, nursery)
-    server = Server(settings, {}, bus, resolve_stream=lambda _caller, _ref: STREAM, token=TOKEN)
+    server = Server(
+        settings,
+        {},
+        bus,
+        resolve_stream=lambda _caller, _ref: STREAM,
+        token=TOKEN,
+        ancestry=Ancestry(kin=SYSTEM),
+    )
     await server.start()
     try:
         yield server, publisher
