@@ -1,6 +1,7 @@
 """Process trees that do not want to die. `python -I -S hostile.py NAME HELD`; every process holds HELD open.
 
-Says `ready` when the tree stands. Standard library only.
+Says `ready` when the tree stands. Standard library only. Whoever is not killed ends by itself after LIFETIME_S:
+a test that fails or is cut short must not leave a machine full of them.
 """
 
 import ctypes
@@ -11,6 +12,8 @@ import sys
 import time
 
 HELD = sys.argv[2] if len(sys.argv) > 2 else ""
+LIFETIME_S = 300.0
+ENDS_AT = time.monotonic() + LIFETIME_S
 
 
 def ready() -> None:
@@ -18,8 +21,9 @@ def ready() -> None:
 
 
 def stay() -> None:
-    while True:
-        time.sleep(3600)
+    while time.monotonic() < ENDS_AT:
+        time.sleep(1)
+    os._exit(0)
 
 
 def fork() -> bool:
@@ -46,13 +50,14 @@ def daemon(*, clean: bool = False) -> None:
 
 
 def hop(*, leave: bool) -> None:
-    """Fork for ever, each parent ends at once."""
+    """Fork on and on, each parent ends at once."""
     if fork():
-        while True:
+        while time.monotonic() < ENDS_AT:
             if leave:
                 os.setsid()
             if not fork():
                 os._exit(0)
+        os._exit(0)
 
 
 def wide() -> None:
