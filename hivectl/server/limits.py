@@ -22,6 +22,12 @@ CERTIFICATE_LOOK_S = 60.0
 """How often the files of the certificate are looked at."""
 BEFORE_AUTH_BYTES = 64 * 1024
 """Largest message of who has not shown a credential."""
+SLICE_BYTES = 4 * 1024
+"""What is parsed of a read before its frames are looked at: at most 683 of them."""
+FRAMES_A_TURN = 256
+"""After so many frames of one connection the others have their turn."""
+FRAGMENT_BYTES = 1024
+"""A message may have one fragment for each of so many bytes that it might have."""
 CHUNK_BYTES = 128 * 1024
 """Events written to a connection at once."""
 CLOSE_GRACE_S = 2.0

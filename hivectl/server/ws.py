@@ -28,7 +28,13 @@ from hivectl.server.conversation import Conversation
 from hivectl.server.dispatch import Bindings
 from hivectl.server.follower import Follower
 from hivectl.server.following import Following
-from hivectl.server.limits import BEFORE_AUTH_BYTES, CLOSE_GRACE_S
+from hivectl.server.limits import (
+    BEFORE_AUTH_BYTES,
+    CLOSE_GRACE_S,
+    FRAGMENT_BYTES,
+    FRAMES_A_TURN,
+    SLICE_BYTES,
+)
 from hivectl.server.problem import raw_response
 
 _log = logging.getLogger(__name__)
@@ -36,7 +42,6 @@ _quiet = logging.getLogger("hivectl.server.websockets")
 _quiet.setLevel(logging.WARNING)
 
 PATH = b"/ws"
-_MOST_FRAGMENTS = 100_000
 
 
 def _select_subprotocol(_protocol: ServerProtocol, offered: Any) -> Subprotocol | None:
@@ -52,7 +57,7 @@ class Socket(asyncio.Protocol):
     __slots__ = (
         "_auth_due", "_clock", "_close_due", "_connections", "_context", "_conversation", "_follower", "_following",
         "_fragments", "_has_ended", "_is_over", "_is_paused", "_is_reading", "_last_received", "_limits",
-        "_message", "_next_ping", "_peer", "_ping_sent", "_rtt_ms", "_sent_all", "_taken",
+        "_message", "_next_ping", "_peer", "_pending", "_ping_sent", "_rtt_ms", "_sent_all", "_taken",
         "_taken_at", "_tasks", "_transport", "_written", "_ws", "id",
     )  # fmt: skip
 
@@ -73,6 +78,8 @@ class Socket(asyncio.Protocol):
         self.id = make_id("c")
         self._message: bytearray | None = None
         self._fragments = 0
+        self._pending = b""
+        """Received, and left for the next turn of the loop; nothing is read meanwhile."""
         self._tasks: dict[asyncio.Task[Any], None] = {}
         self._follower = Follower(context.hub, self)
         self._following = Following(
@@ -115,19 +122,54 @@ class Socket(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Bytes of the peer."""
         self._last_received = self._clock.monotonic()
-        if self._has_ended:
+        if self._pending:
+            self._pending += data
+        else:
+            self._take(data)
+
+    def _take(self, data: bytes) -> None:
+        """Parse in slices, because thousands of tiny frames fit into one read and the others wait meanwhile."""
+        at = seen = 0
+        while at < len(data) and not self._has_ended:
+            if seen >= FRAMES_A_TURN:
+                self._put_off(data[at:])
+                return
+            self._ws.receive_data(data[at : at + SLICE_BYTES])
+            at += SLICE_BYTES
+            seen += self._handle_events()
+
+    def _put_off(self, rest: bytes) -> None:
+        if self._is_over and self._transport.can_write_eof():
+            # Who goes on like this behind our close frame is not listened to any more.
+            self._end()
             return
-        self._ws.receive_data(data)
-        self._handle_events()
+        self._pending = rest
+        self._is_reading = False
+        self._transport.pause_reading()
+        asyncio.get_running_loop().call_soon(self._take_pending)
+
+    def _take_pending(self) -> None:
+        rest, self._pending = self._pending, b""
+        self._take(rest)
+        if self._is_over or self._transport.get_write_buffer_size() <= self._limits.held_bytes:
+            self._read_on()
+
+    def _read_on(self) -> None:
+        if not self._is_reading and not self._pending and not self._transport.is_closing():
+            self._is_reading = True
+            self._transport.resume_reading()
 
     def eof_received(self) -> bool:
         """The peer ended its side."""
+        self._pending = b""
         self._ws.receive_eof()
         self._handle_events()
         return False
 
-    def _handle_events(self) -> None:
-        for event in self._ws.events_received():
+    def _handle_events(self) -> int:
+        """How many there were."""
+        events = self._ws.events_received()
+        for event in events:
             if self._is_over:
                 break
             if isinstance(event, Handshake):
@@ -135,6 +177,7 @@ class Socket(asyncio.Protocol):
             elif isinstance(event, Frame):
                 self._on_frame(event)
         self._send_protocol_bytes()
+        return len(events)
 
     def _send_protocol_bytes(self) -> None:
         for data in self._ws.data_to_send():
@@ -163,14 +206,13 @@ class Socket(asyncio.Protocol):
         self._follower.close()  # nothing is shown behind a close frame, nor read for it
         if self._close_due == math.inf:
             self._close_due = self._clock.monotonic() + CLOSE_GRACE_S
-        if not self._is_reading:
-            self._is_reading = True
-            self._transport.resume_reading()
+        self._read_on()
         self.wake(self._close_due)
 
     def connection_lost(self, _exc: Exception | None) -> None:
         """The connection is gone: so is everything that was only for it."""
         self._is_over = self._has_ended = True
+        self._pending = b""
         context = self._context
         context.connections.pop(self, None)
         context.unauthenticated.discard(self)
@@ -194,9 +236,7 @@ class Socket(asyncio.Protocol):
         """Everything was sent."""
         self._is_paused = False
         self._wake_waiting()
-        if not self._is_reading and not self._transport.is_closing():
-            self._is_reading = True
-            self._transport.resume_reading()
+        self._read_on()
         self._follower.resume()
 
     def _wake_waiting(self) -> None:
@@ -370,7 +410,7 @@ class Socket(asyncio.Protocol):
         elif frame.opcode is Opcode.CONT and self._message is not None:
             self._message += frame.data
             self._fragments += 1
-            if self._fragments > _MOST_FRAGMENTS:
+            if self._fragments > (self._ws.max_message_size or 0) // FRAGMENT_BYTES:
                 self.fail(Close.TOO_BIG, "too many fragments")
             elif frame.fin:
                 data, self._message = bytes(self._message), None
@@ -378,6 +418,8 @@ class Socket(asyncio.Protocol):
 
     def _on_pong(self) -> None:
         if self._ping_sent is None:
+            # Allowed by the protocol, but no sooner than anything else that nobody asked for.
+            self._conversation.take_token(None)
             return
         self._rtt_ms = round((self._clock.monotonic() - self._ping_sent) * 1000, 1)
         self._ping_sent = None
