@@ -1011,6 +1011,16 @@ class Calls:
         answer = await self.request("config.get", sent)
         return cast("results.ConfigResult", answer)
 
+    async def audit_verify(
+        self,
+        *,
+        anchor: str | Unset | None = UNSET,
+    ) -> results.AuditVerified:
+        """Whether the audit is as it was written, from the first entry on."""
+        sent = given(anchor=anchor)
+        answer = await self.request("audit.verify", sent)
+        return cast("results.AuditVerified", answer)
+
     async def log_prune(
         self,
         *,

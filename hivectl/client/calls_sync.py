@@ -1011,6 +1011,16 @@ class CallsSync:
         answer = self.request("config.get", sent)
         return cast("results.ConfigResult", answer)
 
+    def audit_verify(
+        self,
+        *,
+        anchor: str | Unset | None = UNSET,
+    ) -> results.AuditVerified:
+        """Whether the audit is as it was written, from the first entry on."""
+        sent = given(anchor=anchor)
+        answer = self.request("audit.verify", sent)
+        return cast("results.AuditVerified", answer)
+
     def log_prune(
         self,
         *,

@@ -35,6 +35,7 @@ from hivectl.procs.rundir import StopTimes
 from hivectl.procs.shim import SYSTEM as PROCESSES
 from hivectl.server.app import Server
 from hivectl.server.peers import UNKNOWN_EXECUTION, Ancestry
+from hivectl.services.audits import Audits
 from hivectl.services.chats import Chats
 from hivectl.services.executions import Executions
 from hivectl.services.house import Handler, House
@@ -80,6 +81,7 @@ class Daemon:
         self._server: Server | None = None
         self._system: System | None = None
         self._courier: Courier | None = None
+        self._audits: Audits | None = None
         self._nursery = Nursery(self._task_failed)
         places = settings.places
         self._journal = Journal(
@@ -285,6 +287,8 @@ class Daemon:
         summaries = Summaries(house, projects)
         courier.summarise = summaries.words
         self._system = system
+        self._audits = audits = Audits(house)
+        _ = self._nursery.start(audits.run(), name="audit")
         bindings: dict[str, Handler] = {}
         executions = Executions(house, projects)
         people = People(house, projects)
@@ -304,6 +308,7 @@ class Daemon:
             Notifications(house, courier),
             summaries,
             system,
+            audits,
         ):
             bindings |= service.bindings()
         server = Server(
@@ -312,7 +317,7 @@ class Daemon:
             self._bus,
             resolve_stream=lambda _caller, ref: messages.stream_of(ref),
             token=self._control.token,
-            audit=lambda caller, method, target, outcome: system.audit(
+            audit=lambda caller, method, target, outcome: audits.note(
                 caller, method, redact_text(target), outcome
             ),
             ancestry=Ancestry(kin=PROCESSES, of_pid=self._execution_of_pid),
@@ -375,6 +380,8 @@ class Daemon:
             await _try("close the server", self._server.stop())
         await self._nursery.close(within_s=CLOSE_S)
         await _try("let go of the processes", self._host.close())
+        if self._audits is not None:
+            await _try("count what was refused", self._audits.settle())
         if self._publisher is not None:
             await _try("close the publisher", self._publisher.close())
         if self._db is not None:

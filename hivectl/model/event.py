@@ -59,7 +59,7 @@ EVENTS: dict[str, EventKind] = {
     "system.notice": EventKind("Something the user should know.", "code, message, hint"),
     "system.started": EventKind("The daemon started.", "version, pid, recovered"),
     "system.stopping": EventKind("The daemon stops.", "runs"),
-    "audit.entry": EventKind("Somebody changed something.", "method, actor, peer, target, outcome, request" ),
+    "audit.entry": EventKind("Somebody changed something, or was refused; with `method` `*` it stands for `count` more refusals of a minute.", "method, actor, peer, target, outcome, request, count, since" ),
     "partial": EventKind("A piece of an answer that is being written; may be dropped.", "after_seq, raw", is_durable=False),
     "stats": EventKind("Counters, every 10 seconds to who subscribed to `system`.", "see the method stats", is_durable=False),
     "connection.health": EventKind("How this connection does.", "rtt_ms, lagging, buffered_bytes", is_durable=False ),

@@ -116,6 +116,7 @@ _ROWS = (
     Method("health", Scope.READ, "Empty", "Health", "Whether all is well, and what is used."),
     Method("stats", Scope.READ, "Empty", "Stats", "Counters and gauges."),
     Method("config.get", Scope.ADMIN, "Empty", "ConfigResult", "Every setting with its value and origin."),
+    Method("audit.verify", Scope.ADMIN, "AuditVerify", "AuditVerified", "Whether the audit is as it was written, from the first entry on."),
     Method("log.prune", Scope.MANAGE, "LogPrune", "Pruned", "Drop old segments of logs now, whole ones only.", changes=True),
     Method("daemon.stop", Scope.ADMIN, "DaemonStop", "Stopping", "Stop the daemon; runs are kept, waited for or killed.", changes=True),
 )

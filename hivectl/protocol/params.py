@@ -754,6 +754,12 @@ class LogPrune(Params):
         return self
 
 
+class AuditVerify(Params):
+    """`anchor` is one that was noted outside the daemon: that entry must still be there, as it was."""
+
+    anchor: Annotated[str, StringConstraints(pattern=r"^[0-9]{1,15}:[0-9a-f]{64}$")] | None = None
+
+
 class DaemonStop(Params):
     """`keep` leaves runs going, `wait` lets them end (new work stays queued), `kill` ends them."""
 

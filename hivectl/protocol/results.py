@@ -893,6 +893,22 @@ class ConfigResult(TypedDict):
     file: str
 
 
+class AuditFault(TypedDict):
+    """The first entry that is not as it was written, and why."""
+
+    id: int
+    why: str
+
+
+class AuditVerified(TypedDict):
+    """`entries` are whole; `anchor` names the last of them, for noting it where the daemon cannot write."""
+
+    is_whole: bool
+    entries: int
+    anchor: str | None
+    fault: AuditFault | None
+
+
 class NotifyTry(TypedDict):
     """How a test went at one target."""
 

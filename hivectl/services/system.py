@@ -1,4 +1,4 @@
-"""The daemon about itself: health, counters, settings, stop, audit."""
+"""The daemon about itself: health, counters, settings, stop."""
 
 from __future__ import annotations
 
@@ -9,13 +9,11 @@ from typing import Any, Protocol
 
 from hivectl import __version__
 from hivectl.config import SETTINGS, shown
-from hivectl.kit.clock import format_us
 from hivectl.model.access import Caller
 from hivectl.model.errors import HiveError
 from hivectl.ports import Agent
 from hivectl.protocol.methods import PROTOCOL_VERSION
 from hivectl.services.house import Handler, House
-from hivectl.store import people
 
 FULL_BYTES = 256 * 1024
 """With less room than this the database cannot be sure of its next commit."""
@@ -227,20 +225,6 @@ class System:
         live = list(self._h.engine.runners)
         self._ask_stop(p.runs, p.timeout_s)
         return {"pid": self._pid, "runs": p.runs, "live": live}
-
-    async def audit(self, caller: Caller, method: str, target: str, outcome: str) -> None:
-        """Append who changed what to the chain."""
-        entry = {
-            "at": format_us(self._h.clock.now_us()),
-            "actor": caller.actor,
-            "peer": caller.peer,
-            "execution": caller.execution,
-            "method": method,
-            "target": target,
-            "outcome": outcome,
-            "request": caller.request,
-        }
-        await self._h.db.write(lambda tx: people.audit(tx, entry))
 
 
 def _shown(value: Any) -> Any:

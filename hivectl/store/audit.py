@@ -42,18 +42,40 @@ def verify(rows: Iterable[Row], *, anchor: tuple[int, str] | None = None) -> Fau
 
     `anchor` is the id and hash of a row that was noted outside the database: it must still be there.
     """
-    before, expected = GENESIS, 1
-    is_anchored = anchor is None
+    reader = Reader(anchor)
     for row in rows:
+        fault = reader.take(row)
+        if fault is not None:
+            return fault
+    return reader.end()
+
+
+class Reader:
+    """`verify` row by row, for a chain that is read in pages."""
+
+    def __init__(self, anchor: tuple[int, str] | None = None) -> None:
+        self._anchor = anchor
+        self._is_anchored = anchor is None
+        self.entries = 0
+        """How many are whole."""
+        self.last_hash = GENESIS
+
+    def take(self, row: Row) -> Fault | None:
+        """The next row: what is wrong with it. Nothing may follow a fault."""
+        expected = self.entries + 1
         if row.id != expected:
             return Fault(expected, "is missing" if row.id > expected else "is out of order")
-        if row.hash != link(before, row.at_us, row.body):
+        if row.hash != link(self.last_hash, row.at_us, row.body):
             return Fault(row.id, "was changed, or what stood before it was")
-        if anchor is not None and row.id == anchor[0]:
-            if row.hash != anchor[1]:
+        if self._anchor is not None and row.id == self._anchor[0]:
+            if row.hash != self._anchor[1]:
                 return Fault(row.id, "is not the one that was noted")
-            is_anchored = True
-        before, expected = row.hash, row.id + 1
-    if not is_anchored:
-        return Fault(expected, "is missing: the end was cut off")
-    return None
+            self._is_anchored = True
+        self.entries, self.last_hash = row.id, row.hash
+        return None
+
+    def end(self) -> Fault | None:
+        """After the last row."""
+        if self._is_anchored:
+            return None
+        return Fault(self.entries + 1, "is missing: the end was cut off")

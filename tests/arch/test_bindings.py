@@ -6,6 +6,7 @@ from typing import Any
 from hivectl.protocol.methods import METHODS
 from hivectl.server.app import SOCKET_METHODS
 from hivectl.server.builtin import BINDINGS
+from hivectl.services.audits import Audits
 from hivectl.services.chats import Chats
 from hivectl.services.executions import Executions
 from hivectl.services.messages import Messages
@@ -22,6 +23,7 @@ from hivectl.services.workers import Workers
 from hivectl.services.worktrees import Worktrees
 
 SERVICES: tuple[type[Any], ...] = (
+    Audits,
     Chats,
     Executions,
     Messages,

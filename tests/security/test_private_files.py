@@ -390,6 +390,10 @@ def test_s46_the_audit_is_append_only_and_the_verifier_names_what_was_changed(
     for number in range(5):
         daemon.call("policy.add", action="deny", tool=f"Tool{number}")
     refused(daemon, "policy.remove", id="po_nothing")
+    found = daemon.call("audit.verify")
+    assert (found["is_whole"], found["entries"]) == (True, 7)
+    for _ in range(40):
+        refused(daemon, "policy.remove", id="po_nothing")
     daemon.stop()
     connection = sqlite3.connect(daemon.view / "state" / "hivectl.db")
 
@@ -400,6 +404,18 @@ def test_s46_the_audit_is_append_only_and_the_verifier_names_what_was_changed(
     whole = rows()
     anchor = (whole[-1].id, whole[-1].hash)
     assert audit.verify(whole, anchor=anchor) is None
+    noted = found["anchor"].partition(":")
+    assert audit.verify(whole, anchor=(int(noted[0]), noted[2])) is None
+    # What was refused without end has a few entries and a number, written at the stop at the latest.
+    assert (
+        sum(
+            json.loads(row.body).get("count", 1)
+            for row in whole[6:]
+            if "po_nothing" in row.body or '"count"' in row.body
+        )
+        == 41
+    )
+    assert len(whole) < 6 + 41
     methods = [json.loads(row.body)["method"] for row in whole]
     assert methods[:6] == ["project.create", *["policy.add"] * 5]
     refusal = json.loads(whole[6].body)

@@ -1,4 +1,4 @@
-"""health, doctor, version, completion and config."""
+"""health, doctor, version, completion, audit and config."""
 
 from __future__ import annotations
 
@@ -14,6 +14,12 @@ if TYPE_CHECKING:
 
 config_app = typer.Typer(
     help="Settings: flags, HIVECTL_*, the file, defaults.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+audit_app = typer.Typer(
+    help="Who changed what.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -106,6 +112,20 @@ def version(ctx: typer.Context) -> None:
         return
     daemon = f", daemon {info['version']}" if info else ", no daemon runs"
     hive.screen.result(f"hivectl {hivectl.__version__}{daemon}")
+
+
+@audit_app.command("verify")
+def audit_verify(
+    ctx: typer.Context,
+    anchor: Annotated[str | None, typer.Option("--anchor", metavar="ID:HASH", help="What an earlier `audit verify` printed: that entry must still be there.")] = None,
+) -> None:  # fmt: skip
+    """Whether the audit is as it was written.
+
+    Exit 1 when it is not. Only an anchor kept elsewhere proves that nothing was cut off or written anew.
+    """
+    from hivectl.cli import auditing
+
+    raise typer.Exit(auditing.verify(ctx.obj, anchor))
 
 
 @config_app.command("show")

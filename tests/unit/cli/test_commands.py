@@ -507,6 +507,21 @@ def test_lists_are_read_to_their_last_page(hive, script):
     assert hive("project", "list", "-o", "name").out.split() == ["a", "b", "c"]
 
 
+def test_the_audit_is_whole_or_says_where_it_is_not(hive, script):
+    noted = "3:" + "a" * 64
+    found = {"is_whole": True, "entries": 3, "anchor": noted, "fault": None}
+    script.daemon.answers["audit.verify"] = lambda params: found
+    ran = hive("audit", "verify")
+    assert (ran.code, ran.out) == (0, f"whole: 3 entries\n{noted}\n")
+    assert "--anchor" in ran.err
+    fault = {"id": 2, "why": "was changed, or what stood before it was"}
+    found |= {"is_whole": False, "entries": 1, "fault": fault}
+    ran = hive("audit", "verify", "--anchor", noted)
+    assert asked(script, "audit.verify") == {"anchor": noted}
+    assert (ran.code, ran.out) == (1, "entry 2 was changed, or what stood before it was\n")
+    assert json.loads(hive("audit", "verify", "--json").out) == found
+
+
 def test_policies(hive, script):
     rule = {
         "id": "y_1", "action": "allow", "tool": "Bash", "match": {}, "project": None, "note": "",

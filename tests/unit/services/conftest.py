@@ -8,6 +8,7 @@ from hivectl import config
 from hivectl.kit.clock import SystemClock
 from hivectl.model.access import Caller, Scope
 from hivectl.protocol.methods import METHODS, params_model
+from hivectl.services.audits import Audits
 from hivectl.services.chats import Chats
 from hivectl.services.executions import Executions
 from hivectl.services.house import House
@@ -47,6 +48,7 @@ class Desk:
         people = People(house, projects)
         executions = Executions(house, projects)
         questions = Questions(house, projects, people)
+        self.audits = Audits(house)
         self.bindings = {}
         for service in (
             projects,
@@ -60,6 +62,7 @@ class Desk:
             Worktrees(house, projects),
             Messages(house, projects),
             Usage(house, projects),
+            self.audits,
         ):
             self.bindings |= service.bindings()
 
