@@ -228,6 +228,7 @@ class Subscription:
         if not result.get("recovered", True) and not is_first:
             data = {"reason": result.get("reason"), "next": positions}
             self._early.append(Notice(kind="reset", data=data))
-            self.cursor.positions.clear()
-        if self._since == "now" and self._method == "subscribe":
+            # All that is left comes now; asked again before any of it came, it is still all.
+            self.cursor.forget()
+        if is_first and self._since == "now" and self._method == "subscribe":
             self.cursor.start_at(positions)

@@ -206,6 +206,28 @@ async def test_another_epoch_is_announced_and_followed(daemon):
     assert "reset" in kinds or "epoch_changed" in kinds
 
 
+@pytest.mark.parametrize("stream", ["project:p_1", "*"])
+async def test_who_began_with_now_misses_nothing_of_an_epoch_that_began_while_it_was_away(
+    daemon, stream
+):
+    daemon.publish("project:p_1", "message", {})
+    seen = []
+    async with client_of(daemon) as hive, hive.subscribe([stream], since="now") as sub:
+        async for item in sub.items():
+            if isinstance(item, Notice):
+                if item.kind == "caught_up" and not seen:
+                    await asyncio.to_thread(daemon.stop)
+                    await asyncio.to_thread(daemon.new_epoch, "project:p_1", "e_2")
+                    for _ in range(3):
+                        await asyncio.to_thread(daemon.publish, "project:p_1", "message", {})
+                    await asyncio.to_thread(daemon.start)
+                continue
+            seen.append((item["epoch"], item["seq"]))
+            if len(seen) == 3:
+                break
+    assert seen == [("e_2", 1), ("e_2", 2), ("e_2", 3)]
+
+
 async def test_a_subscription_that_may_give_up_does(daemon):
     daemon.publish("project:p_1", "message", {})
 
