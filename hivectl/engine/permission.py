@@ -16,6 +16,9 @@ from hivectl.ports import PermissionAsked
 from hivectl.store import people, projects, work, worktrees
 from hivectl.store.database import Tx
 
+PENDING_MAX = 200
+"""Most requests of one execution that wait for a person; what it asks beyond is denied at once."""
+TOO_MANY = f"{PENDING_MAX} requests of this execution wait for a person already."
 DENIED_BY_DEFAULT = "No rule allows this, and approval.default is deny."
 
 
@@ -37,7 +40,7 @@ def ask(
     place = policy.Place(project.id, where, os.path.realpath)
     rules = [policy_of(row) for row in people.policies(tx)]
     verdict = policy.decide(rules, item.tool, item.input, is_question=item.is_question, place=place)
-    answer = _answer(verdict, item, default)
+    answer = _answer(verdict, item, default) or _one_too_many(tx, execution.id, item)
     rule = next((rule for rule in rules if rule.id == verdict.policy_id), None)
     ends = None
     if answer is None:
@@ -129,6 +132,16 @@ def _answer(
         )
         return by, {"allow": False, "message": message}
     return None
+
+
+def _one_too_many(
+    tx: Tx, execution: str, item: PermissionAsked
+) -> tuple[str, dict[str, Any]] | None:
+    # One that waits already may be read again after a restart: it goes on waiting.
+    is_known = people.find_request(tx, execution, item.request) is not None
+    if is_known or people.count_pending(tx, execution) < PENDING_MAX:
+        return None
+    return "policy:limit", {"allow": False, "message": TOO_MANY}
 
 
 def expire(tx: Tx, approval: Approval) -> Approval:

@@ -72,6 +72,15 @@ def describe(approval: Approval) -> dict[str, Any]:
     }
 
 
+def count_pending(tx: Tx, execution: str) -> int:
+    """How many requests of an execution wait for a person."""
+    found = tx.one(
+        "SELECT count(*) FROM approvals WHERE execution = ? AND state = 'pending'", execution
+    )
+    assert found is not None
+    return int(found[0])
+
+
 def request(tx: Tx, approval: Approval, *, is_for_people: bool = True) -> Approval:
     """Store what Claude asks; the same request again is the one stored before.
 

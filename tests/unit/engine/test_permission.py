@@ -1,5 +1,7 @@
 """What is stored of a permission request: the rule that asks, when it ends, how risky it is."""
 
+from dataclasses import replace
+
 from hivectl.engine import permission
 from hivectl.logic.expiry import Timeouts
 from hivectl.model.approval import ApprovalState
@@ -41,6 +43,29 @@ async def test_what_a_rule_answers_at_once_has_no_end(running):
     assert answered is not None
     assert (stored.state, stored.expires_us) == (ApprovalState.DECIDED, None)
     assert answered.message == permission.DENIED_BY_DEFAULT
+
+
+async def test_of_too_many_requests_the_next_is_denied_and_those_that_wait_go_on_waiting(
+    running, monkeypatch
+):
+    monkeypatch.setattr(permission, "PENDING_MAX", 3)
+    patient = Timeouts(None, "wait")
+    for number in range(5):
+        answered, stored = await asked(running, replace(RISKY, request=f"q{number}"), patient)
+        if number < 3:
+            assert (answered, stored.state) == (None, ApprovalState.PENDING)
+        else:
+            assert (answered.decision, answered.decided_by) == ("deny", "policy:limit")
+            assert answered.message == permission.TOO_MANY
+    # Read again after a restart, one of the first is no new one.
+    answered, stored = await asked(running, replace(RISKY, request="q1"), patient)
+    assert (answered, stored.state) == (None, ApprovalState.PENDING)
+    said = {"allow": True}
+    await running.db.write(
+        lambda tx: people.decide(tx, stored.id, version=None, decision="allow", answer=said, message="", by="user:t")
+    )  # fmt: skip
+    answered, stored = await asked(running, replace(RISKY, request="q9"), patient)
+    assert (answered, stored.state) == (None, ApprovalState.PENDING)
 
 
 async def test_silence_never_agrees_to_a_plan_even_where_the_row_says_so(running):
