@@ -7,12 +7,13 @@ Invariants: nothing is shown beyond the last `notify`; per stream frames come in
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from hivectl.engine.ring import Frame, Ring
 from hivectl.journal import reader
+from hivectl.journal.record import Entry, Lines, Record, count_of
 from hivectl.journal.writer import Journal, StreamLog
 from hivectl.kit.clock import MICROSECOND, Clock, parse_duration_s, parse_time_us
 from hivectl.model.errors import HiveError
@@ -75,16 +76,15 @@ class Bus:
         self._logs: dict[str, StreamLog] = {}
         self._rings: dict[str, Ring] = {}
         self._ring_bytes = 0
-        self._fresh: dict[str, int] = {}
-        """Bytes of each followed stream that its ring does not hold yet."""
         self._follows: dict[str, int] = {}
         self._on_append: list[Callable[[str], None]] = []
         self._on_ephemeral: list[Callable[[Ephemeral], None]] = []
 
     # --- what the engine calls ---------------------------------------------------------------------
 
-    def notify(self, stream: str, size: int = 0) -> None:
-        """Everything appended to `stream` so far is durable: show it. `size`: bytes that came with it."""
+    def notify(self, stream: str, entries: Sequence[Entry] = ()) -> None:
+        """Everything appended to `stream` so far is durable: show it. `entries`: the newest of it, which need
+        not be read again then."""
         log = self._logs.get(stream)
         if log is None:
             log = self._logs[stream] = self._journal.open(stream)
@@ -92,8 +92,11 @@ class Bus:
         if self._seen.get(stream) == last:
             return
         self._seen[stream] = last
-        if stream in self._rings:
-            self._fresh[stream] = self._fresh.get(stream, 0) + size
+        if (ring := self._rings.get(stream)) is not None:
+            first = last - count_of(entries) + 1
+            if first == ring.last + 1:
+                self._add(ring, _frames_of(stream, log.epoch, first, entries))
+                self._bound_all()
         for tell in self._on_append:
             tell(stream)
 
@@ -183,7 +186,6 @@ class Bus:
         self._drop_ring(stream)
 
     def _drop_ring(self, stream: str) -> None:
-        self._fresh.pop(stream, None)
         ring = self._rings.pop(stream, None)
         if ring is not None:
             self._ring_bytes -= ring.size_bytes
@@ -210,8 +212,8 @@ class Bus:
         ring = self._rings.get(stream)
         if ring is None:
             return 0.0
-        count = self._seen.get(stream, 0) - ring.last
-        return max(count / RING_FRAMES, self._fresh.get(stream, 0) / RING_BYTES)
+        count = self._seen.get(stream, 0) - ring.asked
+        return max(count / RING_FRAMES, ring.unseen_bytes / RING_BYTES)
 
     def frames(self, stream: str, after_seq: int, max_frames: int, max_bytes: int) -> list[Frame]:
         """Frames after `after_seq`, from memory or else from the log; empty only at the head.
@@ -227,7 +229,7 @@ class Bus:
         if log is None or after_seq >= seen:
             return []
         records = reader.read_after(log, after_seq, max_frames, max_bytes=max_bytes)
-        return [self._encode(stream, log.epoch, record) for record in records if record.seq <= seen]
+        return [_frame_of(stream, log.epoch, record) for record in records if record.seq <= seen]
 
     # --- positions ---------------------------------------------------------------------------------
 
@@ -310,19 +312,28 @@ class Bus:
 
     def _extend(self, stream: str, ring: Ring) -> None:
         seen = self._seen[stream]
-        self._fresh.pop(stream, None)
         while ring.last < seen:
             new = self.read_log(stream, ring.last, RING_FRAMES, RING_BYTES)
-            self._ring_bytes -= ring.size_bytes
             if not new:
                 # A hole (damage set aside): what lies before it is read from the log.
-                ring.restart(seen)
+                self._restart(ring, seen)
             elif new[-1].seq - new[0].seq != len(new) - 1:
-                ring.restart(new[-1].seq)
+                self._restart(ring, new[-1].seq)
             else:
-                ring.extend(new)
-            self._ring_bytes += ring.size_bytes
-            self._trim(ring, RING_BYTES)
+                self._add(ring, new)
+        self._bound_all()
+
+    def _add(self, ring: Ring, frames: list[Frame]) -> None:
+        before = ring.size_bytes
+        ring.extend(frames)
+        self._ring_bytes += ring.size_bytes - before
+        self._trim(ring, RING_BYTES)
+
+    def _restart(self, ring: Ring, last: int) -> None:
+        self._ring_bytes -= ring.size_bytes
+        ring.restart(last)
+
+    def _bound_all(self) -> None:
         while (surplus := self._ring_bytes - ALL_RINGS_BYTES) > 0:
             largest = max(self._rings.values(), key=_size_of_ring)
             self._trim(largest, max(0, largest.size_bytes - surplus))
@@ -332,9 +343,35 @@ class Bus:
         ring.trim(RING_FRAMES, max_bytes)
         self._ring_bytes -= before - ring.size_bytes
 
-    def _encode(self, stream: str, epoch: str, record: Any) -> Frame:
-        payload = wire.encode_event(stream, epoch, record)
-        return Frame(record.seq, record.type, record.execution, wire.text_frame(payload))
+
+def _frame_of(stream: str, epoch: str, record: Record) -> Frame:
+    payload = wire.encode_event(stream, epoch, record)
+    return Frame(record.seq, record.type, record.execution, wire.text_frame(payload))
+
+
+def _frames_of(stream: str, epoch: str, seq: int, entries: Sequence[Entry]) -> list[Frame]:
+    """The frames of what was just appended, the same as if it were read from the log."""
+    found: list[Frame] = []
+    for entry in entries:
+        first = seq + len(found)
+        if isinstance(entry, Lines):
+            payloads = wire.encode_alike(
+                stream,
+                epoch,
+                first,
+                entry.data,
+                ts=entry.ts,
+                type=entry.type,
+                execution=entry.execution,
+                session=entry.session,
+            )
+            found += [
+                Frame(number, entry.type, entry.execution, wire.text_frame(payload))
+                for number, payload in enumerate(payloads, first)
+            ]
+        else:
+            found.append(_frame_of(stream, epoch, entry.numbered(first)))
+    return found
 
 
 def _size_of_ring(ring: Ring) -> int:

@@ -189,10 +189,9 @@ class Publisher:
         except (OSError, JournalFormatError) as exc:
             _log.error("log cannot be written", extra={"stream": stream, "error": str(exc)})
             return False
-        size = bytes_of(entries)
         self.events += count_of(entries)
-        self.bytes += size
-        self._bus.notify(stream, size)
+        self.bytes += bytes_of(entries)
+        self._bus.notify(stream, entries)
         return True
 
     async def _retry(self, stream: str) -> None:

@@ -17,12 +17,16 @@ class Frame(msgspec.Struct, frozen=True, gc=False):
 class Ring:
     """Ends at `last`; what lies before its first frame is in the log only."""
 
-    __slots__ = ("_frames", "last", "size_bytes")
+    __slots__ = ("_frames", "asked", "last", "size_bytes", "unseen_bytes")
 
     def __init__(self, last: int) -> None:
         self._frames: list[Frame] = []
         self.last = last
+        self.asked = last
+        """Where it ended when it was last asked for a page."""
         self.size_bytes = 0
+        self.unseen_bytes = 0
+        """Bytes of frames that came since then."""
 
     def extend(self, frames: list[Frame]) -> None:
         """Add what follows. What does not follow `last` without a gap begins the ring anew."""
@@ -30,7 +34,9 @@ class Ring:
             self.restart(frames[0].seq - 1)
         self._frames += frames
         self.last = frames[-1].seq
-        self.size_bytes += sum([len(frame.wire) for frame in frames])
+        added = sum([len(frame.wire) for frame in frames])
+        self.size_bytes += added
+        self.unseen_bytes += added
 
     def restart(self, last: int) -> None:
         """Forget all; what comes next follows `last`."""
@@ -52,6 +58,8 @@ class Ring:
         """Frames after `after`, possibly none; None when it does not reach back so far.
 
         At least one, however large, when there is one."""
+        self.asked = self.last
+        self.unseen_bytes = 0
         start = after - (self.last - len(self._frames))
         if start < 0:
             return None

@@ -63,6 +63,21 @@ class Draft(msgspec.Struct, frozen=True, gc=False):
     ob: int = 0
     src: Source | None = None
 
+    def numbered(self, seq: int) -> Record:
+        """The record it becomes."""
+        return Record(
+            seq,
+            self.ts,
+            self.type,
+            msgspec.Raw(self.data),
+            self.execution,
+            self.session,
+            self.request,
+            self.actor,
+            self.ob,
+            self.src,
+        )
+
 
 class Lines(msgspec.Struct, frozen=True, gc=False):
     """Records of one spool that were read together: they differ in data and offset alone.

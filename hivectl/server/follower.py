@@ -240,12 +240,16 @@ class Follower:
         """Move `moving` on over `frames`: what one of them wants, unless it was shown before."""
         if not frames:
             return b""
-        wanted = [
-            frame
-            for frame in frames
-            if any(c.position < frame.seq and c.selector.wants(frame.type) for c in moving)
-            and not any(c.covers(frame.seq, frame.type) for c in all_cursors)
-        ]
+        wanted = frames
+        only = all_cursors[0]
+        is_plain = len(all_cursors) == 1 and only.selector.selects_all
+        if not (is_plain and only.position < frames[0].seq):
+            wanted = [
+                frame
+                for frame in frames
+                if any(c.position < frame.seq and c.selector.wants(frame.type) for c in moving)
+                and not any(c.covers(frame.seq, frame.type) for c in all_cursors)
+            ]
         last = frames[-1].seq
         for cursor in moving:
             cursor.position = max(cursor.position, last)

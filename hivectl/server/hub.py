@@ -30,7 +30,11 @@ SHORTEST_REST_S = 0.0005
 """epoll rounds timers up to whole milliseconds: less is no rest at all."""
 SLICE_S = 0.01
 """A flush goes on later when it has taken this long."""
-_READS_KEPT = 8
+PAGE_EVENTS = 64
+"""Who reads the log is given pages that end at multiples of it: so all who are behind in a stream, wherever they
+began, soon ask for the same pages."""
+PAGES_KEPT = 64
+"""Those of many streams at once, each at most a chunk large."""
 
 
 class Chunk(NamedTuple):
@@ -227,18 +231,19 @@ class Hub:
         return Chunk(position, join_frames(frames), has_more)
 
     async def read_log(self, stream: str, position: int) -> list[Frame]:
-        """What follows a position, from the log, in a thread. Raises OSError.
+        """What follows a position, from the log, in a thread: at most up to the end of its page. Raises OSError.
 
         Who falls behind falls behind together: one reading serves all that ask for the same."""
         key = (stream, position)
         found = self._reads.get(key)
         if found is None:
             limits = self.limits
+            count = min(limits.held_events, PAGE_EVENTS - position % PAGE_EVENTS)
             found = self._loop.run_in_executor(
-                None, self.bus.read_log, stream, position, limits.held_events, limits.chunk_bytes
+                None, self.bus.read_log, stream, position, count, limits.chunk_bytes
             )
             self._reads[key] = found
-            if len(self._reads) > _READS_KEPT:
+            if len(self._reads) > PAGES_KEPT:
                 self._reads.popitem(last=False)
         try:
             frames = await asyncio.shield(found)
