@@ -19,9 +19,12 @@ from tests.integration.procs.worlds import LocalWorld, eventually, launch, livin
 
 ESCAPE_AT_ONCE = {"daemon_clean", "subreaper"}
 """They leave their parents and their environment before anybody has looked."""
+TOO_QUICK = {"hop", "hop_setsid"}
+"""A new process thousands of times a second is gone whenever it is looked at, where orphans do not come to the shim.
+(And their zombies, which go to a pid 1 that may be slow to reap, would take all pids of the machine.)"""
 
 
-@pytest.mark.parametrize("tree", sorted(TREES.keys() - ESCAPE_AT_ONCE - {"stay"}))
+@pytest.mark.parametrize("tree", sorted(TREES.keys() - ESCAPE_AT_ONCE - TOO_QUICK - {"stay"}))
 async def test_no_descendant_that_keeps_its_environment_survives_a_kill(
     mac: LocalWorld, tree: str, tmp_path: Path
 ) -> None:
