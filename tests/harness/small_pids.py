@@ -63,7 +63,8 @@ class Strangers:
                 self.highest = max(self.highest, one.pid)
 
     def _leave(self, one: subprocess.Popen[bytes]) -> None:
-        if one.wait() != CODE:
+        # 2: the shell itself found no pid for its sleep; above 128: its sleep was signalled.
+        if one.wait() < 0 or one.returncode > 128:
             self.signalled.append(one.returncode)
 
 

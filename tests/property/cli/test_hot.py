@@ -72,6 +72,9 @@ def test_the_quick_way_and_the_full_cli_are_one(data, hive, script, kit, monkeyp
     line = data.draw(lines())
     assume(hot._parse(line[0], line[1:]) is not None)
     said, failing, error = data.draw(answers(kit))
+    assume(
+        not (line[0] == "kill" and failing == "execution.list")
+    )  # one of them alone may look first
 
     def refuse(_params):
         raise error
