@@ -20,7 +20,7 @@ from pathlib import Path
 from tests.harness import history
 from tests.harness.daemon import Daemon
 
-PID_MAX = 400
+PID_MAX = 600
 AT_ONCE = 60
 CODE = 7
 LIVES_S = (0.05, 0.6)

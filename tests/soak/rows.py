@@ -180,7 +180,7 @@ ROWS = (
         "no process of anybody else is ever signalled",
         (f"{PIDS}::test_no_stranger_is_signalled_when_pids_come_round",),
         (f"{PIDS}::test_no_stranger_is_signalled_in_many_rounds_of_pids",),
-        "200 runs, 400 pids",
+        "200 runs, 600 pids",
     ),
     Row(
         "row20", "256 file descriptors, EMFILE, ENOMEM and EAGAIN at fork",
