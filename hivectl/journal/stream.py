@@ -24,7 +24,7 @@ from hivectl.journal.syncer import Syncer
 from hivectl.kit import failpoint, ids
 from hivectl.kit.clock import MICROSECOND, Clock
 
-_ONE_PART_BYTES = 32 * 1024
+_ONE_PART_BYTES = 16 * 1024
 _PART_BYTES = 16 * 1024
 OnAppend = Callable[["StreamLog", int, list[bytes]], None]
 

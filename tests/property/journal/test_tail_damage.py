@@ -14,7 +14,7 @@ import pytest
 from hivectl.journal import record
 
 STREAM = "project.p_1"
-BLOCK_SLACK = 40 * 1024  # a batch of up to 32 KiB is one block, with its snapshot and a long line
+BLOCK_SLACK = 24 * 1024  # a damaged block of 16 KiB, with its snapshot and a long line
 
 
 @dataclass(frozen=True)
