@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -207,3 +208,38 @@ def test_a_warm_process_carries_its_own_conversation_only(warm: Daemon) -> None:
     back = warm.run(RECALL, session=first["session"])
     assert back["process"] == first["process"]
     assert ("Ada" in back["result"], "Only the copy" in back["result"]) == (True, False)
+
+
+def test_many_copies_asked_for_at_once_are_all_whole_and_those_with_one_key_are_one(
+    warm: Daemon,
+) -> None:
+    """While prompts go in between, some of them into the copies, and the other one waits warm."""
+    first = warm.run("My name is Ada")["session"]
+    with ThreadPoolExecutor(12) as pool:
+        copies = [pool.submit(fork, warm, first) for _ in range(12)]
+        keyed = [pool.submit(fork, warm, first, idempotency_key="k") for _ in range(6)]
+        asked = [pool.submit(warm.execute, f"{number} {RECALL}") for number in range(6)]
+        made = {copy.result()["session"] for copy in copies}
+        (one,) = {copy.result()["session"] for copy in keyed}
+        ended = [warm.wait(each.result()) for each in asked]
+    assert len(made) == 12
+    assert one not in made
+    for each in ended:
+        assert each["state"] == "completed"
+        assert "Ada" in each["result"], "each prompt went on in the other one or in a copy of it"
+        assert each["session"] in {first, one, *made}
+    current = warm.call("project.get", project="web")["session"]
+    assert warm.run(RECALL)["session"] == current
+    listed = warm.call("session.list", project="web", limit=100)["items"]
+    assert {item["session"] for item in listed} == {first, one, *made}
+    assert [item["session"] for item in listed if item["is_current"]] == [current]
+
+
+def test_a_conversation_of_a_deleted_project_cannot_be_copied(daemon: Daemon) -> None:
+    first = daemon.run("My name is Ada")["session"]
+    copy = fork(daemon, first)["session"]
+    daemon.call("project.delete", project="web")
+    for session in (first, copy):
+        with pytest.raises(RpcError) as caught:
+            fork(daemon, session)
+        assert caught.value.code == "SESSION_NOT_FOUND"

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import sys
+import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from http.client import HTTPException
 from typing import Any
 
 import pytest
@@ -253,3 +257,46 @@ def test_a_program_inside_a_run_asks_and_reads_the_answer(daemon: Daemon) -> Non
     daemon.call("question.answer", id=asked["id"], text="go ahead")
     assert daemon.wait(execution)["result"] == "done"
     assert "go ahead" in str(_heard(daemon, execution))
+
+
+def test_questions_one_after_the_other_all_come_through_while_the_daemon_is_killed_again_and_again(
+    daemon: Daemon,
+) -> None:
+    """Somebody answers whatever is asked as soon as it is, also into the kills."""
+    names = ["web", "api", "app"]
+    for name in names[1:]:
+        daemon.project(name)
+    steps = [{"ask_human": {"question": f"q{number}"}} for number in range(8)]
+    runs = [daemon.execute({"steps": [*steps, {"text": "thanks"}]}, name) for name in names]
+    is_over = threading.Event()
+
+    def answer() -> None:
+        while not is_over.wait(0.02):
+            with suppress(OSError, HTTPException, RpcError):
+                for item in daemon.call("question.list")["items"]:
+                    with suppress(RpcError):
+                        daemon.call("question.answer", id=item["id"], text=f"to {item['text']}")
+
+    answering = threading.Thread(target=answer)
+    answering.start()
+    try:
+        for _ in range(5):
+            time.sleep(0.3)
+            daemon.restart()
+        ends = [daemon.wait(run) for run in runs]
+    finally:
+        is_over.set()
+        answering.join()
+    assert [end["result"] for end in ends] == ["thanks"] * 3
+    for name, run in zip(names, runs, strict=True):
+        told = history.read(daemon, project=name).check().of(run)
+        heard = [
+            block["content"][0]["text"]
+            for event in told
+            if event["type"] == "message" and event["data"]["kind"] == "user"
+            for block in event["data"]["raw"]["message"]["content"]
+            if block["type"] == "tool_result"
+        ]
+        assert heard == [f"to q{number}" for number in range(8)]
+        types = [event["type"] for event in told]
+        assert types.count("question.asked") == types.count("question.answered") == 8

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -313,3 +314,53 @@ def test_s16_an_execution_is_no_worker(daemon: Daemon, start: Start) -> None:
         check=False,
     )
     assert done.stdout.strip() == "SELF_APPROVAL_DENIED", done.stderr
+
+
+def test_two_workers_of_one_name_that_take_it_from_each_other_do_everything_once(  # noqa: C901  two loops of two sides
+    daemon: Daemon,
+) -> None:
+    """Both register again as soon as they are told that the other one has; what one carried then is done again."""
+    names = [f"p{number}" for number in range(5)]
+    for name in names:
+        daemon.project(name)
+    for name in names:
+        enqueue(daemon, "do", name, retries=10)
+    completed: list[str] = []
+    told: list[str] = []
+    is_over = threading.Event()
+
+    def work() -> None:
+        worker = ""
+        for _ in range(200):
+            if is_over.is_set() or len(told) >= 8:
+                return  # the other one does the rest
+            try:
+                worker = worker or daemon.call("worker.register", name="twin")["worker"]
+                job = daemon.call("queue.claim", worker=worker, wait_s=0.2)["job"]
+                if job is not None:
+                    daemon.call(
+                        "queue.complete", worker=worker, execution=job["execution"], result="done"
+                    )
+                    completed.append(job["project"]["name"])
+            except RpcError as error:
+                told.append(error.code)
+                worker = ""
+
+    twins = [threading.Thread(target=work) for _ in range(2)]
+    for twin in twins:
+        twin.start()
+
+    def is_done() -> bool:
+        found = daemon.call("execution.list", limit=200)["items"]
+        return len([item for item in found if item["state"] == "completed"]) >= len(names)
+
+    try:
+        eventually(is_done, within_s=60)
+    finally:
+        is_over.set()
+        for twin in twins:
+            twin.join()
+    assert set(told) <= {"LEASE_LOST", "WORKER_NOT_FOUND"}
+    assert told, "they did meet"
+    assert len(completed) == len(set(completed)) == len(names)
+    assert len([w for w in daemon.call("worker.list")["items"] if w["name"] == "twin"]) == 1

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import os
 import pty
+import select
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 
+import pyte
 import pytest
 
 from tests.harness.daemon import Daemon
+from tests.harness.waiting import eventually
 
 HOSTILE = (
     "\x1b]0;OWNED\x07\x1b[2J\x1bPq\x1b\\\x9b31m\u202eevil\u2066\x08\r\x1b]8;;http://evil\x07link"
@@ -27,6 +32,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Daemon, st
     daemon = Daemon(tmp_path_factory.mktemp("t")).start()
     daemon.project()
     daemon.project("asks")
+    daemon.project("more")
     done = daemon.execute(
         {
             "stderr": HOSTILE + "\n",
@@ -95,3 +101,75 @@ def test_s42_nor_does_an_error_that_repeats_it(
     shown = on_terminal(stage[0], *words)
     assert shown.strip()
     assert [sign for sign in FORBIDDEN if sign in shown] == []
+
+
+def live(daemon: Daemon, words: str, keys: str) -> tuple[str, list[str]]:
+    """What a live command writes while the keys are pressed, and what then stands on the screen."""
+    screen = pyte.Screen(100, 30)
+    stream = pyte.ByteStream(screen)
+    pid, master = pty.fork()
+    if pid == 0:
+        env = {**daemon.env, "TERM": "xterm-256color", "COLUMNS": "100", "LINES": "30"}
+        os.chdir("/")
+        os.execvpe(sys.executable, [sys.executable, "-P", "-m", "hivectl", *words.split()], env)
+    written, shown = bytearray(), []
+
+    def read(for_s: float) -> None:
+        ends = time.monotonic() + for_s
+        while (left := ends - time.monotonic()) > 0 and select.select([master], [], [], left)[0]:
+            try:
+                data = os.read(master, 65536)
+            except OSError:
+                return
+            if not data:
+                return
+            written.extend(data)
+            stream.feed(data)
+
+    def is_shown(text: str) -> bool:
+        read(0.1)
+        return any(text in line for line in screen.display)
+
+    try:
+        eventually(lambda: is_shown("asks"))
+        for key in keys:
+            os.write(master, key.encode())
+            read(0.5)
+            shown += [line.rstrip() for line in screen.display]
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        os.close(master)
+    assert screen.title == ""
+    return written.decode("utf-8", "surrogateescape"), shown
+
+
+@pytest.mark.parametrize(("words", "keys"), [("inbox", "jk\rq"), ("inbox", "?jq")])
+def test_s42_nor_does_a_live_screen_while_hostile_events_come(
+    stage: tuple[Daemon, str, str], words: str, keys: str
+) -> None:
+    daemon, _, _ = stage
+    choice = {"label": HOSTILE, "description": HOSTILE}
+    ask = {
+        "question": HOSTILE,
+        "header": HOSTILE,
+        "multiSelect": False,
+        "options": [choice, choice],
+    }
+    asking = daemon.execute({"about": HOSTILE, "ask": [ask]}, "more")
+    daemon.wait_approval(asking)
+    written, shown = live(daemon, words, keys)
+    daemon.call("kill", execution=asking)
+    assert any("evil" in line for line in shown), "it was shown, without what it would do"
+    # A live screen may erase and ring by itself; nothing of the following is its own.
+    signs = (
+        "\x1b]0",
+        "\x1bP",
+        "\x9b",
+        "\u202e",
+        "\u2066",
+        "\x08",
+        "http://evil\x07",
+        "\x1b]8;;http://evil",
+    )
+    assert [sign for sign in signs if sign in written] == []

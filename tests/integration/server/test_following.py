@@ -204,3 +204,46 @@ async def test_subscriptions_are_limited() -> None:
             await client.call("subscribe", streams=[A])
         assert caught.value.code == "RESOURCE_LIMIT"
         assert caught.value.error["data"]["details"]["limit"] == "limits.subscriptions"
+
+
+async def test_overlapping_subscriptions_of_a_reader_that_stalls_show_each_event_once_and_in_order() -> (
+    None
+):
+    """It takes nothing while everything is written, changes what it follows, then reads what is due."""
+    async with ServerWorld.open() as world, world.connect(max_queue=1) as client:
+        world.append(A, 50, size=2000)
+        await client.call("subscribe", streams=[A], since="start")
+        second = await client.call("subscribe", streams=["*"], since="start")
+        await client.call("subscribe", streams=[A, B], since="start")
+        await client.call("subscribe", streams=[A], since="now", types=["stderr"])
+        for _ in range(40):
+            world.append(A, 50, size=2000)
+            world.append(B, 50, size=2000)
+            world.append(A, 1, kind="stderr")
+            await asyncio.sleep(0)
+        # Behind 8 MB that nobody has read.
+        leaving = await client.send("unsubscribe", sub=second["sub"])
+        await client.send("subscribe", streams=["*"], since="start")
+        for _ in range(10):
+            world.append(B, 50, size=2000)
+            world.append(A, 50, size=2000)
+            await asyncio.sleep(0)
+        assert "result" in await client.answer(leaving)
+        last = {stream: world.journal.open(stream).last_seq for stream in (A, B)}
+        checker = HistoryChecker()
+        while any(
+            (checker.position(stream) or {"seq": 0})["seq"] < last[stream] for stream in last
+        ):
+            frame = client.frames.popleft() if client.frames else await client.receive()
+            if frame.get("method") == "event":
+                checker.feed(frame["params"])
+        world.append(A, 1)
+        world.append(B, 1)
+        while any(
+            (checker.position(stream) or {"seq": 0})["seq"] <= last[stream] for stream in last
+        ):
+            frame = client.frames.popleft() if client.frames else await client.receive()
+            if frame.get("method") == "event":
+                checker.feed(frame["params"])
+        assert checker.check({stream: seq + 1 for stream, seq in last.items()}) == []
+        assert checker.repeats == 0
