@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hivectl.cli import asking
+from hivectl.cli.grammar import is_execution
 from hivectl.cli.session import Session, all_items
 from hivectl.model.errors import HiveError
 
@@ -112,11 +113,6 @@ def _decode(data: bytes, origin: str) -> str:
             f"{origin} is not UTF-8 (byte {exc.start}).",
             hint="Convert it first, for instance with iconv.",
         ) from exc
-
-
-def is_execution(word: str) -> bool:
-    """Whether the word is the id of an execution or work order; project names never look so."""
-    return word.startswith(("x_", "o_"))
 
 
 async def execution(session: Session, client: Client, word: str | None) -> dict[str, Any]:

@@ -59,6 +59,22 @@ HOT = {
 }
 
 
+def is_execution(word: str) -> bool:
+    """Whether the word is the id of an execution or work order; project names never look so."""
+    return word.startswith(("x_", "o_"))
+
+
+def kill(word: str) -> tuple[dict[str, Any] | None, dict[str, str]]:
+    """What `execution.list` is asked before this is killed, if anything, and how `kill` names it.
+
+    What a project executes or has pending is looked up first: should the daemon die before it answers, it
+    is asked again for these, and nothing newer is stopped.
+    """
+    if is_execution(word):
+        return None, {"execution": word}
+    return {"project": word, "live": True}, {"project": word}
+
+
 def split(name: str, words: list[str]) -> tuple[dict[str, str], list[str]] | None:
     """Options by their names in the tables above, and the other words; None when it is not all plain.
 

@@ -15,14 +15,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-has_lost_kill = False
-"""Whether a kill was sent here, and the connection broke before its answer."""
+lost_kill: list[str] | None = None
+"""What a kill was to stop that was sent here, and whose answer was lost with the connection."""
 
 
 def run(arguments: list[str]) -> int | None:
     """The exit code, or None when this is not for here (and nothing was done)."""
-    global has_lost_kill  # noqa: PLW0603  what the full CLI must know, in the same process
-    has_lost_kill = False
+    global lost_kill  # noqa: PLW0603  what the full CLI must know, in the same process
+    lost_kill = None
     if not arguments or arguments[0] not in grammar.HOT:
         return None
     request = _parse(arguments[0], arguments[1:])
@@ -30,7 +30,13 @@ def run(arguments: list[str]) -> int | None:
         return None
     from hivectl.client import thin
 
+    targets: list[str] | None = None
     try:
+        if first := request.get("first"):
+            live = thin.call(os.environ, "execution.list", first)  # noqa: TID251
+            targets = [item["execution"] for item in live["items"]]
+        elif request["method"] == "kill":
+            targets = [request["params"]["execution"]]
         result = thin.call(os.environ, request["method"], request["params"])  # noqa: TID251  settings cost 35 ms
     except thin.NotPlain:
         return None
@@ -38,7 +44,7 @@ def run(arguments: list[str]) -> int | None:
         return _report(refused.args[0], request)
     except (OSError, ConnectionError) as exc:
         if request["method"] == "kill":
-            has_lost_kill = True
+            lost_kill = targets
             return None  # the full CLI asks again when the daemon is back: a kill is safe to repeat
         return _report_lost(exc, request)
     _print(request, result)
@@ -82,10 +88,10 @@ def _health(options: dict[str, str], words: list[str]) -> dict[str, Any] | None:
 def _kill(options: dict[str, str], words: list[str]) -> dict[str, Any] | None:
     if len(words) != 1:
         return None
-    key = "execution" if words[0].startswith(("x_", "o_")) else "project"
+    first, target = grammar.kill(words[0])
     mode = "kill" if "force" in options else "terminate"
-    params = {key: words[0], "mode": mode, "reason": options.get("reason", "")}
-    return {"method": "kill", "params": params}
+    params = {**target, "mode": mode, "reason": options.get("reason", "")}
+    return {"method": "kill", "params": params, "first": first}
 
 
 def _exec(options: dict[str, str], words: list[str]) -> dict[str, Any] | None:

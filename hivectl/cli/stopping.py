@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from hivectl.cli import choosing, hot
+from hivectl.cli import grammar, hot
 from hivectl.cli.session import Session
 from hivectl.kit.clock import SystemClock
 from hivectl.model.errors import HiveError
@@ -26,22 +26,16 @@ async def stop(
     Raises HiveError: the daemon's own, or UNAVAILABLE when it did not come back.
     """
     how = {"mode": mode, "reason": reason}
-    key = "execution" if choosing.is_execution(target) else "project"
-    before = [target]
-    if hot.has_lost_kill:
-        hive.screen.note(_LOST)
-    try:
-        if key == "project":
-            before = await _of_project(client, target)
-        return dict(await client.call("kill", **{key: target}, **how))
-    except HiveError as exc:
-        if exc.code == "PROCESS_NOT_FOUND" and hot.has_lost_kill:
-            # It was heard the first time, and the daemon that came back finished it.
-            return {"executions": [await choosing.execution(hive, client, target)], "survivors": 0}
-        if exc.code != "UNAVAILABLE":
-            raise
-    if not hot.has_lost_kill:
-        hive.screen.note(_LOST)
+    before = hot.lost_kill
+    if before is None:
+        first, named = grammar.kill(target)
+        before = [target] if first is None else await _executions(client, first)
+        try:
+            return dict(await client.call("kill", **named, **how))
+        except HiveError as exc:
+            if exc.code != "UNAVAILABLE":
+                raise
+    hive.screen.note(_LOST)
     await client.revive()
     executions: list[Mapping[str, Any]] = []
     survivors = 0
@@ -52,9 +46,8 @@ async def stop(
     return {"executions": executions, "survivors": survivors}
 
 
-async def _of_project(client: Client, project: str) -> list[str]:
-    """What it executes or has pending, so that nothing newer is stopped when it is asked again."""
-    page = await client.call("execution.list", project=project, live=True)
+async def _executions(client: Client, asked: dict[str, Any]) -> list[str]:
+    page = await client.call("execution.list", **asked)
     return [item["execution"] for item in page["items"]]
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import ctypes
 import os
 import signal
 import sys
@@ -52,14 +53,35 @@ def launch(*argv: str, cwd: Path | None = None, **limits: Any) -> Launch:
     return Launch(argv=program, env=env, cwd=cwd or Path("/"), **limits)
 
 
+GET_HEIR, SET_HEIR = 37, 36
+"""PR_GET_CHILD_SUBREAPER and its counterpart."""
+
+
+def is_heir() -> bool:
+    """Whether orphans come to this process."""
+    if sys.platform != "linux":
+        return False
+    found = ctypes.c_int()
+    assert ctypes.CDLL(None).prctl(GET_HEIR, ctypes.byref(found), 0, 0, 0) == 0
+    return bool(found.value)
+
+
+def be_heir(wanted: bool) -> None:
+    """Become a subreaper, or be none any more: a host by Linux's ways makes its process one for good."""
+    if sys.platform == "linux":
+        assert ctypes.CDLL(None).prctl(SET_HEIR, int(wanted), 0, 0, 0) == 0
+
+
 class LocalWorld:
-    """The real machine, by Linux's own ways or (`procfs`) by those of macOS."""
+    """The real machine, by Linux's own ways or (`procfs`) by those of macOS, where nobody inherits orphans."""
 
     is_real = True
 
     def __init__(self, runs: Path, system: str = shim.SYSTEM.name) -> None:
         self.runs = runs
         self.system = shim.SYSTEMS[system]()
+        self._was_heir = is_heir()
+        be_heir(self.system.inherits)
         self.host: ProcessHost = self._make_host()
         self.marks: list[str] = []
 
@@ -78,6 +100,7 @@ class LocalWorld:
     async def end(self) -> None:
         await self.host.close()
         sweep_runs(self.runs)
+        be_heir(self._was_heir)
 
 
 class FakeWorld:

@@ -100,7 +100,35 @@ def test_a_kill_survives_the_death_of_the_daemon(hive, script, kit, target, has_
     ran = hive("kill", target)
     assert (ran.code, ran.out) == (0, "x_1  web  cancelled\n")
     assert ran.err.count("the daemon is gone") == 1
-    assert lost == 1 or asked[-1]["execution"] == "x_1"
+    assert len(asked) == lost + 1
+    assert asked[-1]["execution"] == "x_1"
+
+
+def test_a_project_whose_executions_cannot_be_listed_is_not_killed(hive, script):
+    def full(params):
+        raise HiveError("RESOURCE_LIMIT")
+
+    script.daemon.answers["execution.list"] = full
+    ran = hive("kill", "web")
+    assert ran.code != 0
+    assert [name for name, _ in script.daemon.requests if name == "kill"] == []
+
+
+def test_a_kill_that_was_only_prepared_when_the_daemon_died_is_begun_anew(hive, script, kit):
+    listed = []
+
+    def listing(params):
+        listed.append(params)
+        if len(listed) == 1:
+            for connection in list(script.daemon._connections):
+                connection.writer.transport.abort()
+        return {"items": [kit.execution()], "next_cursor": None}
+
+    script.daemon.answers["execution.list"] = listing
+    script.daemon.answers["kill"] = lambda params: {"executions": [], "survivors": 0}
+    ran = hive("kill", "web")
+    assert (ran.code, ran.out, ran.err) == (0, "nothing was running\n", "")
+    assert len(listed) == 2
 
 
 def test_an_unknown_project_gets_its_did_you_mean(hive, script):
