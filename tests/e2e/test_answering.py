@@ -9,12 +9,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pyte
 import pytest
 
+from hivectl.cli.inbox import SETTLE_S
 from tests.harness import history
 from tests.harness.daemon import Daemon
 from tests.harness.waiting import eventually
@@ -65,7 +67,8 @@ def test_an_end_that_passed_while_the_daemon_was_dead_counts_after_its_start(
     execution = daemon.execute(DIRECTIVE)
     approval = daemon.wait_approval(execution)
     daemon.kill()
-    time.sleep(2.2)
+    expires = datetime.fromisoformat(approval["expires_at"])
+    eventually(lambda: datetime.now(UTC) > expires)
     daemon.start()
     decided = _decided(daemon, approval)
     assert (decided["decision"], decided["decided_by"]) == ("deny", "policy:timeout")
@@ -81,7 +84,10 @@ def test_silence_answers_no_question(daemon: Daemon) -> None:
     execution = daemon.execute({"steps": [{"ask": [asked]}, {"text": "thanks"}]})
     question = daemon.wait_approval(execution)
     assert question["expires_at"] is None
-    time.sleep(1.5)
+    daemon.project("later")
+    assert daemon.run(DIRECTIVE, "later")["state"] == "completed", (
+        "asked later, and answered by silence"
+    )
     assert daemon.call("approval.get", id=question["id"])["state"] == "pending"
     daemon.decide(question, answers={"Which?": "A"})
     daemon.wait(execution)
@@ -149,7 +155,7 @@ def test_asked_here_killed_and_answered_in_a_second_terminal(
     daemon.start()
     inbox.see("connected again")
     inbox.see("> low")
-    time.sleep(0.8)
+    time.sleep(SETTLE_S + 0.1)  # until then it takes no decision, and nothing tells the end of that
     inbox.type("y")
     inbox.see("allowed by user:")
     assert inbox.close() == 0
@@ -165,7 +171,7 @@ def test_two_terminals_see_one_decision(daemon: Daemon, shell: Callable[..., She
     here, there = shell(daemon, "inbox"), shell(daemon, "inbox")
     for one in (here, there):
         one.see("+hello")
-    time.sleep(0.8)
+    time.sleep(SETTLE_S + 0.1)  # until then it takes no decision, and nothing tells the end of that
     here.type("n")
     here.see("why?")
     there.type("y")

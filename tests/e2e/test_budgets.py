@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -76,7 +75,8 @@ def test_a_project_whose_day_is_used_up_waits_and_says_until_when(daemon: Daemon
     assert (waiting["state"], waiting["message"]) == ("pending", warning)
     (budget,) = _usage(daemon)["budgets"]
     assert budget["is_exceeded"]
-    time.sleep(0.5)
+    daemon.project("api")
+    assert daemon.run("later, elsewhere", "api")["state"] == "completed"
     assert daemon.get(accepted["execution"])["state"] == "pending"
     daemon.call("project.update", project="web", defaults={"budget_usd_per_day": 5})
     assert daemon.wait(accepted["execution"])["state"] == "completed"
@@ -143,8 +143,16 @@ def test_daemons_that_are_killed_change_no_sum(daemon: Daemon) -> None:
     _allow(daemon)
     calm = daemon.run({"turns": 30, "delay_ms": 30, "seed": 7, "text": "x"})
     stormy = daemon.execute({"turns": 30, "delay_ms": 60, "seed": 7, "text": "x"})
+    cost = 0.0
+
+    def goes_on() -> bool:
+        nonlocal cost
+        found, before = daemon.get(stormy), cost
+        cost = found["cost_usd"]
+        return bool(cost > before or found["state"] == "completed")
+
     for _ in range(4):
-        time.sleep(0.4)
+        eventually(goes_on)
         daemon.restart()
     ended = daemon.wait(stormy)
     assert ended["state"] == "completed"

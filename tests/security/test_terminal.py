@@ -8,7 +8,6 @@ import select
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 
@@ -104,7 +103,7 @@ def test_s42_nor_does_an_error_that_repeats_it(
 
 
 def live(daemon: Daemon, words: str, keys: str) -> tuple[str, list[str]]:
-    """What a live command writes while the keys are pressed, and what then stands on the screen."""
+    """What a live command writes while keys are pressed up to the one that ends it, and all that stood on the screen."""
     screen = pyte.Screen(100, 30)
     stream = pyte.ByteStream(screen)
     pid, master = pty.fork()
@@ -112,39 +111,48 @@ def live(daemon: Daemon, words: str, keys: str) -> tuple[str, list[str]]:
         env = {**daemon.env, "TERM": "xterm-256color", "COLUMNS": "100", "LINES": "30"}
         os.chdir("/")
         os.execvpe(sys.executable, [sys.executable, "-P", "-m", "hivectl", *words.split()], env)
-    written, shown = bytearray(), []
+    written = bytearray()
+    shown: set[str] = set()
+    ended = status = 0
 
-    def read(for_s: float) -> None:
-        ends = time.monotonic() + for_s
-        while (left := ends - time.monotonic()) > 0 and select.select([master], [], [], left)[0]:
-            try:
-                data = os.read(master, 65536)
-            except OSError:
-                return
-            if not data:
-                return
-            written.extend(data)
-            stream.feed(data)
+    def read() -> bool:
+        """Whether more came, or it has ended."""
+        if not select.select([master], [], [], 0.1)[0]:
+            return False
+        data = b""
+        with suppress(OSError):
+            data = os.read(master, 65536)
+        written.extend(data)
+        stream.feed(data)
+        shown.update(line.rstrip() for line in screen.display)
+        return True
 
     def is_shown(text: str) -> bool:
-        read(0.1)
-        return any(text in line for line in screen.display)
+        return read() and any(text in line for line in screen.display)
+
+    def has_ended() -> bool:
+        nonlocal ended, status
+        read()
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        return bool(ended)
 
     try:
-        eventually(lambda: is_shown("asks"))
+        eventually(lambda: is_shown("more"), what="both requests")
         for key in keys:
             os.write(master, key.encode())
-            read(0.5)
-            shown += [line.rstrip() for line in screen.display]
+            eventually(read, what=f"it is drawn anew after {key!r}")
+        eventually(has_ended, what=f"its end on {screen.display}")
     finally:
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
+        if not ended:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
         os.close(master)
+    assert status == 0
     assert screen.title == ""
-    return written.decode("utf-8", "surrogateescape"), shown
+    return written.decode("utf-8", "surrogateescape"), sorted(shown)
 
 
-@pytest.mark.parametrize(("words", "keys"), [("inbox", "jk\rq"), ("inbox", "?jq")])
+@pytest.mark.parametrize(("words", "keys"), [("inbox", "jk\r\x03"), ("inbox", "?j\x03")])
 def test_s42_nor_does_a_live_screen_while_hostile_events_come(
     stage: tuple[Daemon, str, str], words: str, keys: str
 ) -> None:
@@ -157,9 +165,11 @@ def test_s42_nor_does_a_live_screen_while_hostile_events_come(
         "options": [choice, choice],
     }
     asking = daemon.execute({"about": HOSTILE, "ask": [ask]}, "more")
-    daemon.wait_approval(asking)
-    written, shown = live(daemon, words, keys)
-    daemon.call("kill", execution=asking)
+    try:
+        daemon.wait_approval(asking)
+        written, shown = live(daemon, words, keys)
+    finally:
+        daemon.call("kill", execution=asking)
     assert any("evil" in line for line in shown), "it was shown, without what it would do"
     # A live screen may erase and ring by itself; nothing of the following is its own.
     signs = (
