@@ -54,7 +54,7 @@ class FakeDaemon:
         self._connections: set[_Connection] = set()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-        self._server: asyncio.AbstractServer | None = None
+        self._server: asyncio.Server | None = None
         self._nursery = Nursery(lambda _name, _error: None)
         self._changed = threading.Condition()
         self._is_idle = asyncio.Event()
@@ -125,6 +125,10 @@ class FakeDaemon:
 
     async def _stop(self, code: int, reconnect_after_ms: int | None) -> None:
         if self._server is not None:
+            for listener in self._server.sockets:
+                self._loop.remove_reader(listener.fileno())
+            # A closed server forgets whom it has just accepted, and leaves that socket open.
+            await _let_in()
             self._server.close()
             self._server = None
         for connection in list(self._connections):
@@ -134,8 +138,7 @@ class FakeDaemon:
         self.path.unlink(missing_ok=True)
 
     async def _end_connections(self) -> None:
-        for _ in range(5):  # what was just accepted reaches its handler in a few turns of the loop
-            await asyncio.sleep(0)
+        await _let_in()
         await self._drop()
         if self._connections:
             self._is_idle.clear()
@@ -209,6 +212,12 @@ class FakeDaemon:
     def start_task(self, work: Coroutine[Any, Any, Any]) -> None:
         """Run beside the connection that asked."""
         _task = self._nursery.start(work, name="fake request")
+
+
+async def _let_in() -> None:
+    """What was just accepted reaches its handler in a few turns of the loop."""
+    for _ in range(5):
+        await asyncio.sleep(0)
 
 
 def error_object(exc: HiveError) -> dict[str, Any]:

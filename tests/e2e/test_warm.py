@@ -118,7 +118,11 @@ def test_a_run_on_a_warm_process_survives_the_daemon(warm: Daemon) -> None:
     first = warm.run("My name is Ada")
     id_ = warm.execute("Who? " + mock(memory=True, delay_ms=1500))
     warm.wait_state(id_, "running")
-    time.sleep(0.3)
+    eventually(
+        lambda: any(e["type"] == "message" for e in history.read(warm, project="web").of(id_)),
+        what="the process has the prompt",
+    )
+    assert warm.get(id_)["state"] == "running"
     warm.restart()
     second = warm.wait(id_)
     assert (second["state"], second["process"]) == ("completed", first["process"])
@@ -161,7 +165,7 @@ def test_a_warm_process_whose_shim_was_lost_gives_way_to_one_that_has_a_shim(war
     first = warm.run("My name is Ada")
     pid = parked_pid(warm, first)
     os.kill(warm.shim_of(first).pid, signal.SIGKILL)
-    time.sleep(0.5)  # its daemon has noticed by then
+    time.sleep(0.5)  # its daemon has noticed by then; nothing that can be asked for tells it
     second = warm.run("Who? " + mock(memory=True))
     assert (second["state"], "Ada" in second["result"]) == ("completed", True)
     assert not is_alive(pid)
