@@ -7,7 +7,6 @@ the same conformance suites.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -42,8 +41,7 @@ class StopReason(StrEnum):
     LEASE = "lease"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Launch:
+class Launch(msgspec.Struct, frozen=True, kw_only=True):
     """One child to start. Times in seconds; None means no limit."""
 
     argv: tuple[str, ...]
@@ -62,13 +60,12 @@ class Launch:
     keep_descendants: bool = False
     """Opt-out: leave descendants alone at a normal end. A kill sweeps all the same."""
     max_output_bytes: int | None = None
-    files: dict[str, bytes] = field(default_factory=dict)
+    files: dict[str, bytes] = msgspec.field(default_factory=dict)
     """Private files to write into the process directory before the start; argv names them by
     `{run_dir}/<name>`, which is replaced in argv and env values that start with it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Exit:
+class Exit(msgspec.Struct, frozen=True, kw_only=True):
     """How a process ended. `code` and `signal` are both None when that cannot be known (lost)."""
 
     reason: StopReason
@@ -193,8 +190,7 @@ class ProcessHost(Protocol):
 # --- the agent -------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunSpec:
+class RunSpec(msgspec.Struct, frozen=True, kw_only=True):
     """What the agent is to be started for. Everything is validated before."""
 
     execution: str
@@ -214,7 +210,7 @@ class RunSpec:
     """Whether it may ask a person by the tool of that name."""
     deny_read: tuple[str, ...] = ()
     """Absolute paths whose reading is denied (S24)."""
-    env: dict[str, str] = field(default_factory=dict)
+    env: dict[str, str] = msgspec.field(default_factory=dict)
     """The child's whole environment, already filtered (S26)."""
 
 
@@ -257,8 +253,7 @@ class UsageSeen(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     is_final: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class SessionSeen:
+class SessionSeen(msgspec.Struct, frozen=True):
     """Claude named its session (newest wins)."""
 
     session: str
@@ -266,8 +261,7 @@ class SessionSeen:
     version: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PermissionAsked:
+class PermissionAsked(msgspec.Struct, frozen=True, kw_only=True):
     """Claude asks whether it may use a tool, or (is_question) asks the person something."""
 
     request: str
@@ -282,15 +276,13 @@ class PermissionAsked:
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class PermissionWithdrawn:
+class PermissionWithdrawn(msgspec.Struct, frozen=True):
     """Claude no longer waits for this answer."""
 
     request: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QuestionAsked:
+class QuestionAsked(msgspec.Struct, frozen=True, kw_only=True):
     """The agent calls `ask_human`. `request` and `rpc` are what the answer must name."""
 
     request: str
@@ -301,23 +293,20 @@ class QuestionAsked:
     context: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class QuestionWithdrawn:
+class QuestionWithdrawn(msgspec.Struct, frozen=True):
     """The agent no longer waits for the call with this `rpc`."""
 
     rpc: str
 
 
-@dataclass(frozen=True, slots=True)
-class ReplyNeeded:
+class ReplyNeeded(msgspec.Struct, frozen=True):
     """A frame that must be written to stdin because the protocol demands an answer (frame id, bytes)."""
 
     frame: str
     data: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ResultSeen:
+class ResultSeen(msgspec.Struct, frozen=True, kw_only=True):
     """Claude's verdict on a turn."""
 
     subtype: str
@@ -338,8 +327,7 @@ class ResultSeen:
     session: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ErrorSeen:
+class ErrorSeen(msgspec.Struct, frozen=True, kw_only=True):
     """A synthetic assistant message that names an API error (the result that follows says only is_error)."""
 
     error: str
@@ -349,8 +337,7 @@ class ErrorSeen:
     resets_at: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LimitSeen:
+class LimitSeen(msgspec.Struct, frozen=True, kw_only=True):
     """A rate_limit_event. `resets_at` in Unix seconds."""
 
     status: str
@@ -358,8 +345,7 @@ class LimitSeen:
     resets_at: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RetrySeen:
+class RetrySeen(msgspec.Struct, frozen=True, kw_only=True):
     """Claude retries the API by itself."""
 
     attempt: int
@@ -385,8 +371,7 @@ Seen = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """A decision on a permission request, as Claude is to hear it."""
 
     allow: bool
@@ -448,8 +433,7 @@ class Agent(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AgentInfo:
+class AgentInfo(msgspec.Struct, frozen=True, kw_only=True):
     """The executable that would be started."""
 
     path: Path
@@ -470,8 +454,7 @@ class Undelivered(Exception):  # noqa: N818  it says what is so
         self.is_final = is_final
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(msgspec.Struct, frozen=True):
     """What is sent: words for people, or `payload` (JSON) for a program. `id` stays the same at every try."""
 
     id: str

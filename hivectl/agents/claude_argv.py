@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import string
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from hivectl.agents import claude_frames, claude_mcp
 from hivectl.logic.environment import FORCED, MARK, environment

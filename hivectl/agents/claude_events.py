@@ -10,7 +10,6 @@ import json
 import math
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
 from itertools import islice
 from typing import Any, NoReturn
@@ -194,8 +193,7 @@ def kind_of(event: Event) -> str:
 # --- usage -----------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class TurnUsage:
+class TurnUsage(msgspec.Struct, frozen=True):
     """What a result says was used; `total_usd` is the running total of the process, for deltas."""
 
     usage: Usage

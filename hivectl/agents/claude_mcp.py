@@ -7,8 +7,9 @@ who asked, what is stored and when a person answers is not known here.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from hivectl.agents.claude_events import clean
 from hivectl.model.question import CHOICE_MAX, CHOICES_MAX, CONTEXT_MAX, TEXT_MAX
@@ -74,8 +75,7 @@ TOOLS = [
 ]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ask:
+class Ask(msgspec.Struct, frozen=True, kw_only=True):
     """A call of ask_human. `rpc` is the JSON-RPC id as JSON."""
 
     rpc: str
@@ -85,8 +85,7 @@ class Ask:
     context: str
 
 
-@dataclass(frozen=True, slots=True)
-class Cancelled:
+class Cancelled(msgspec.Struct, frozen=True):
     """Claude no longer waits for the call with this JSON-RPC id."""
 
     rpc: str

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass, field
 from pathlib import Path
+
+import msgspec
 
 from hivectl.engine.git import WORK_LIMIT_S, last_line
 from hivectl.engine.worktrees import Worktrees, is_there
@@ -37,8 +38,7 @@ _IN_PROGRESS = {
 CUT_SHORT = "An accept was cut short before anything was merged; accept again."
 
 
-@dataclass(slots=True, kw_only=True)
-class Taken:
+class Taken(msgspec.Struct, kw_only=True):
     """What an accept did."""
 
     worktree: Worktree
@@ -46,7 +46,7 @@ class Taken:
     """The branch that was moved."""
     commit: str
     """Where it is now."""
-    warnings: list[str] = field(default_factory=list)
+    warnings: list[str] = msgspec.field(default_factory=list)
 
 
 class Accepting:

@@ -8,8 +8,9 @@ Invariants: nothing is shown beyond the last `notify`; per stream frames come in
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
+
+import msgspec
 
 from hivectl.engine.ring import Frame, Ring
 from hivectl.journal import reader
@@ -34,8 +35,7 @@ _FILTER_PAGE = 1000
 _FILTER_PAGES = 50
 
 
-@dataclass(frozen=True, slots=True)
-class Ephemeral:
+class Ephemeral(msgspec.Struct, frozen=True):
     """An event without number. `after_seq` is the newest numbered event when it was made."""
 
     stream: str
@@ -45,8 +45,7 @@ class Ephemeral:
     wire: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(msgspec.Struct, frozen=True):
     """The ends of a stream that can be read now; `last_seq` 0 = empty."""
 
     epoch: str
@@ -54,8 +53,7 @@ class Head:
     first_seq: int
 
 
-@dataclass(frozen=True, slots=True)
-class Start:
+class Start(msgspec.Struct, frozen=True):
     """Where a follower starts: after `after_seq`. `reason` tells why it is not where it asked to."""
 
     epoch: str

@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
+
+import msgspec
 
 from hivectl.config import Settings
 from hivectl.engine.audience import Audience
@@ -40,8 +41,7 @@ SUMMARY_LATE_S = 6 * 3600.0
 FORGET_S = 3600.0
 
 
-@dataclass(frozen=True, slots=True)
-class Failing:
+class Failing(msgspec.Struct, frozen=True):
     """A target that did not take its last message."""
 
     label: str

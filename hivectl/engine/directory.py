@@ -8,8 +8,9 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from dataclasses import replace
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from hivectl.logic import trust
 from hivectl.logic.trust import TrustReport

@@ -7,8 +7,10 @@ carries the offset of its line, and lines up to the stored offset have had their
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
 from typing import Any
+
+import msgspec
+from msgspec.structs import asdict, replace
 
 from hivectl.engine import permission
 from hivectl.logic.expiry import NO_TIMEOUTS, Timeouts
@@ -40,12 +42,11 @@ from hivectl.store.database import Tx
 FOR_EVER = Patience()
 
 
-@dataclass(slots=True)
-class Applied:
+class Applied(msgspec.Struct):
     """What the runner has to do after the commit."""
 
     execution: Execution
-    decided: list[Approval | Question] = field(default_factory=list)
+    decided: list[Approval | Question] = msgspec.field(default_factory=list)
     """Approvals that a rule has answered, questions that nobody is to be asked."""
     is_stopped: bool = False
     """A budget is used up: that it must end is stored already."""
@@ -136,7 +137,10 @@ def _apply(tx: Tx, applied: Applied, item: Seen, *, default: str, timeouts: Time
 def _settle(tx: Tx, id_: str, item: ResultSeen) -> None:
     execution = work.find(tx, id_)  # it may have learnt its model in this batch
     turn, parts = usage.settle(tx, execution, item)
-    work.store_verdict(tx, id_, asdict(replace(item, usage=turn, models=tuple(parts))))
+    verdict = replace(item, usage=turn, models=tuple(parts))
+    work.store_verdict(
+        tx, id_, msgspec.to_builtins(verdict)
+    )  # asdict leaves nested ones as they are
 
 
 def _ask(

@@ -10,9 +10,10 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
+
+import msgspec
 
 from hivectl.engine import capacity
 from hivectl.engine.accepting import Accepting
@@ -53,8 +54,7 @@ STALE = frozenset({"session.reset", "project.updated", "project.trust_changed", 
 """Events after which a warm process of the project is of no use any more."""
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
+class Accepted(msgspec.Struct, frozen=True):
     """A prompt that is durable; `position` (epoch, seq) is the newest of the events of its acceptance."""
 
     execution: Execution
@@ -63,8 +63,7 @@ class Accepted:
     position: tuple[str, int]
 
 
-@dataclass(frozen=True, slots=True)
-class Carrier:
+class Carrier(msgspec.Struct, frozen=True):
     """A process and the execution that whatever descends from it belongs to."""
 
     pid: int | None

@@ -16,8 +16,9 @@ import shutil
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from hivectl.kit import aio
 from hivectl.logic.environment import MARK
@@ -82,8 +83,7 @@ _MAY_START_PROGRAMS = frozenset(
 Contain = Callable[[Sequence[str]], list[str]]
 
 
-@dataclass(frozen=True, slots=True)
-class Said:
+class Said(msgspec.Struct, frozen=True):
     """What a command answered."""
 
     code: int

@@ -10,9 +10,10 @@ import asyncio
 import errno
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
+
+import msgspec
 
 from hivectl.config import Settings
 from hivectl.engine import directory
@@ -39,8 +40,7 @@ PASSING = directory.EXHAUSTED | {errno.ENOSPC, errno.EDQUOT, errno.EAGAIN}
 """What the machine may refuse for a while."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class World:
+class World(msgspec.Struct, frozen=True, kw_only=True):
     """What all runners share."""
 
     settings: Callable[[], Settings]

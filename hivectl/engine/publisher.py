@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from hivectl.engine.bus import Bus
 from hivectl.journal.record import Draft, Entry, bytes_of, count_of
@@ -36,8 +37,7 @@ _FAILPOINTS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Companion:
+class Companion(msgspec.Struct, frozen=True):
     """Messages that belong before the events of the same commit."""
 
     stream: str

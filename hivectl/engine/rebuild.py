@@ -12,7 +12,6 @@ import asyncio
 import sqlite3
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -34,39 +33,37 @@ from hivectl.store.usage import Told
 PAGE = 2000
 
 
-@dataclass(slots=True)
-class Rebuilt:
+class Rebuilt(msgspec.Struct):
     """What came back, and what did not."""
 
     projects: int = 0
     executions: int = 0
     queued: int = 0
-    not_restored: list[str] = field(default_factory=list)
+    not_restored: list[str] = msgspec.field(default_factory=list)
 
 
-@dataclass(slots=True)
-class _Story:
+class _Story(msgspec.Struct):
     """A project as its stream tells it."""
 
-    project: dict[str, Any] = field(default_factory=dict)
+    project: dict[str, Any] = msgspec.field(default_factory=dict)
     is_deleted: bool = False
     trust_hash: str | None = None
-    created: dict[str, dict[str, Any]] = field(default_factory=dict)
-    states: dict[str, dict[str, Any]] = field(default_factory=dict)
-    prompts: dict[str, tuple[str, str]] = field(default_factory=dict)
-    usage: dict[str, dict[str, Any]] = field(default_factory=dict)
-    spend: list[Told] = field(default_factory=list)
-    sessions: dict[str, dict[str, Any]] = field(default_factory=dict)
-    session_of: dict[str, str] = field(default_factory=dict)
-    approvals: dict[str, dict[str, Any]] = field(default_factory=dict)
-    worktrees: dict[str, tuple[dict[str, Any], str, str]] = field(default_factory=dict)
+    created: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)
+    states: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)
+    prompts: dict[str, tuple[str, str]] = msgspec.field(default_factory=dict)
+    usage: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)
+    spend: list[Told] = msgspec.field(default_factory=list)
+    sessions: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)
+    session_of: dict[str, str] = msgspec.field(default_factory=dict)
+    approvals: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)
+    worktrees: dict[str, tuple[dict[str, Any], str, str]] = msgspec.field(default_factory=dict)
     """Its last event, with the execution and the actor of the first."""
-    messages: list[tuple[dict[str, Any], str | None, int]] = field(default_factory=list)
-    questions: dict[str, dict[str, Any]] = field(default_factory=dict)
-    orders: dict[str, dict[str, Any]] = field(default_factory=dict)
+    messages: list[tuple[dict[str, Any], str | None, int]] = msgspec.field(default_factory=list)
+    questions: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)
+    orders: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)
     """The last that was told of each work order."""
-    follows: list[tuple[str, list[tuple[str, int]]]] = field(default_factory=list)
-    queued: requeue.QueueTold = field(default_factory=requeue.QueueTold)
+    follows: list[tuple[str, list[tuple[str, int]]]] = msgspec.field(default_factory=list)
+    queued: requeue.QueueTold = msgspec.field(default_factory=requeue.QueueTold)
 
     def prompt_of(self, execution: str) -> tuple[str, str] | None:
         """Its prompt, or that of the attempt it follows."""

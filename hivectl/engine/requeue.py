@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 from hivectl.kit.clock import parse_time_us
 from hivectl.model.work import EXECUTION_ENDS, ORDER_ENDS, ExecutionState, Hold
@@ -16,16 +17,15 @@ ENDED = {ExecutionState.COMPLETED: "completed", ExecutionState.CANCELLED: "cance
 TELLING = frozenset({"queue.changed", "usage_limit.cleared"})
 
 
-@dataclass(slots=True)
-class QueueTold:
+class QueueTold(msgspec.Struct):
     """What the stream `system` tells of the queue."""
 
-    pauses: dict[str, dict[str, Any]] = field(default_factory=dict)
-    parked: dict[str, dict[str, Any]] = field(default_factory=dict)
+    pauses: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)
+    parked: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)
     slots: int | None = None
-    resumed: dict[str, int] = field(default_factory=dict)
+    resumed: dict[str, int] = msgspec.field(default_factory=dict)
     """When people last took up what a usage limit had stopped: of a project, or of all."""
-    released: dict[str, int] = field(default_factory=dict)
+    released: dict[str, int] = msgspec.field(default_factory=dict)
     """When people let go single orders."""
 
     def hear(self, type_: str, data: dict[str, Any], *, ts: int, actor: str | None) -> None:

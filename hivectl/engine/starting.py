@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import msgspec
+from msgspec.structs import replace
 
 from hivectl.engine import beside, directory
 from hivectl.engine import live as patience
@@ -42,8 +44,7 @@ async def adopt(live: Live) -> Handle | None:
             await asyncio.sleep(patience.ADOPT_RETRY_S)
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(msgspec.Struct, frozen=True):
     """What is to be started, and how it is kept."""
 
     spec: RunSpec

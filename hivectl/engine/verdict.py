@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from hivectl.logic import outcome as outcomes
 from hivectl.model.work import Cause, Execution, ExecutionState, Outcome, Usage

@@ -11,8 +11,10 @@ import asyncio
 import hashlib
 import logging
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
 from typing import Any
+
+import msgspec
+from msgspec.structs import replace
 
 from hivectl.engine.live import World, let_go
 from hivectl.journal.writer import StreamLog
@@ -31,8 +33,7 @@ OUTPUT_SHARE = 10
 """A process that has written this part of the most output is not kept: the limit is that of one execution."""
 
 
-@dataclass(slots=True, kw_only=True)
-class Parked:
+class Parked(msgspec.Struct, kw_only=True):
     """A process that waits, with all that whoever takes it over needs."""
 
     process: str
@@ -45,7 +46,7 @@ class Parked:
     out: int
     err: int
     """How far its output is in the log."""
-    watcher: asyncio.Task[Any] | None = field(default=None, repr=False)
+    watcher: asyncio.Task[Any] | None = None
 
 
 def signature_of(launch: Launch, info: AgentInfo, *, trust_hash: str | None) -> str:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import shutil
 import tempfile
-from dataclasses import dataclass, field
 from pathlib import Path
+
+import msgspec
 
 from hivectl.engine.git import Git
 from hivectl.engine.worktrees import Worktrees
@@ -24,11 +25,10 @@ IGNORED_MAX = 50
 _PLAIN = ("--no-ext-diff", "--no-textconv", "--no-color", "--find-renames", "--submodule=short")
 
 
-@dataclass(slots=True, kw_only=True)
-class Diff:
+class Diff(msgspec.Struct, kw_only=True):
     """The answer of `look`."""
 
-    files: list[dict[str, object]] = field(default_factory=list)
+    files: list[dict[str, object]] = msgspec.field(default_factory=list)
     """path, from (of a rename), status (a letter as git has it), added, deleted (None: binary)."""
     total: int = 0
     added: int = 0
@@ -37,7 +37,7 @@ class Diff:
     is_cut: bool = False
     uncommitted: int = 0
     """How many of the worktree's files are not committed yet."""
-    ignored: list[str] = field(default_factory=list)
+    ignored: list[str] = msgspec.field(default_factory=list)
     """What git ignores there: it is not part of the changes, and goes with the worktree."""
 
 

@@ -15,9 +15,10 @@ import stat
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from hivectl import config
 from hivectl.config import Settings
@@ -37,8 +38,7 @@ SHORT_ID = 8
 _NO_GIT_HINT = "Run without --worktree, or make it a repository with `git init` and a first commit."
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Repository:
+class Repository(msgspec.Struct, frozen=True, kw_only=True):
     """What git says of a project's directory."""
 
     top: str

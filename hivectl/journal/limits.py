@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 MIB = 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JournalLimits:
+class JournalLimits(msgspec.Struct, frozen=True, kw_only=True):
     """When segments end, how long they stay, how much is held in memory."""
 
     segment_bytes: int = 64 * MIB

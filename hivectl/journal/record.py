@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import msgspec
 
@@ -201,8 +200,7 @@ def is_record(line: bytes) -> bool:
     return True
 
 
-@dataclass(slots=True)
-class Batch:
+class Batch(msgspec.Struct):
     """Lines of one append (without line breaks), and what they change in the writer's state."""
 
     lines: list[bytes]

@@ -11,8 +11,9 @@ import os
 import re
 import zlib
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
+
+import msgspec
 
 from hivectl.journal import index, record
 from hivectl.journal.disk import Disk
@@ -30,8 +31,7 @@ class JournalFormatError(ValueError):
     """The segment was written by a later version of hivectl."""
 
 
-@dataclass(slots=True)
-class State:
+class State(msgspec.Struct):
     """What the writer knows after the last good line."""
 
     seq: int = 0
@@ -40,7 +40,7 @@ class State:
     boot: str = ""
     top: int = 0
     outbox: int = 0
-    sources: dict[tuple[str, str], int] = field(default_factory=dict)
+    sources: dict[tuple[str, str], int] = msgspec.field(default_factory=dict)
     is_closed: bool = False
     """The last line is the mark of an orderly close."""
     last_snapshot: int = 0
@@ -63,8 +63,7 @@ class State:
             self.sources[found.src.process, found.src.spool] = found.src.end
 
 
-@dataclass(slots=True)
-class Tail:
+class Tail(msgspec.Struct):
     """The end of a segment as it was found."""
 
     state: State

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -23,8 +22,7 @@ _decoder = msgspec.json.Decoder()
 _escape = msgspec.json.Encoder()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Filter:
+class Filter(msgspec.Struct, frozen=True, kw_only=True):
     """Which records are wanted; what is None or empty wants all."""
 
     types: tuple[str, ...] = ()
@@ -41,8 +39,7 @@ class Filter:
     """Anything else, asked last."""
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
+class Page(msgspec.Struct, frozen=True):
     """Part of an answer."""
 
     records: list[Record]

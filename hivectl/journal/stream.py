@@ -10,9 +10,10 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
+
+import msgspec
 
 from hivectl.journal import record, recovery, segment
 from hivectl.journal.disk import Disk
@@ -46,8 +47,7 @@ class Ring(NamedTuple):
     lines: list[bytes]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class House:
+class House(msgspec.Struct, frozen=True, kw_only=True):
     """What all streams of a journal share."""
 
     disk: Disk

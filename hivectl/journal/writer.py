@@ -10,9 +10,10 @@ import re
 import shutil
 from collections import deque
 from concurrent.futures import Future
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+
+import msgspec
 
 from hivectl.journal import segment
 from hivectl.journal.disk import Disk
@@ -30,8 +31,7 @@ _MOST_NOTICES = 1000
 __all__ = ["Journal", "JournalLimits", "Notice", "OnAppend", "StreamLog", "View"]
 
 
-@dataclass(frozen=True, slots=True)
-class Notice:
+class Notice(msgspec.Struct, frozen=True):
     """Something the operator should hear of."""
 
     stream: str

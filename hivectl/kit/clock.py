@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import re
 import time
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
+
+import msgspec
 
 _UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|[smhdw])")
@@ -40,8 +41,7 @@ class SystemClock:
         return time.monotonic()
 
 
-@dataclass(slots=True)
-class FakeClock:
+class FakeClock(msgspec.Struct):
     """A clock that stands still until `advance` is called."""
 
     wall_us: int = 1_700_000_000_000_000

@@ -8,9 +8,10 @@ counts as much later as the clocks were moved.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import msgspec
 
 from hivectl.kit.clock import MICROSECOND, parse_duration_s
 
@@ -37,8 +38,7 @@ def _clock_time(text: str) -> time:
     return time(int(found[1]), int(found[2]))
 
 
-@dataclass(frozen=True, slots=True)
-class DayTime:
+class DayTime(msgspec.Struct, frozen=True):
     """A time of every day."""
 
     at: time
@@ -59,8 +59,7 @@ class DayTime:
         return max(us for n in (-2, -1, 0, 1) if (us := self.on(today + n * _DAY)) <= now_us)
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
+class Window(msgspec.Struct, frozen=True):
     """Every day from one time to another, which may lie on the next day."""
 
     start: DayTime

@@ -10,7 +10,8 @@ import errno
 import os
 import signal
 import time
-from dataclasses import dataclass
+
+import msgspec
 
 NAMES: dict[str, str] = {
     "run_dir_made": "after the process directory was made, before the shim is started",
@@ -46,8 +47,7 @@ SHIM_NAMES: dict[str, str] = {
 }
 
 
-@dataclass(slots=True)
-class _Strike:
+class _Strike(msgspec.Struct):
     action: str
     argument: str
     at: int

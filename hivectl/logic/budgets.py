@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from hivectl.model.usage import Kind, Limits, Scope, Used
 
@@ -10,8 +10,7 @@ WARNING_SHARE = 0.8
 """From here on a budget warns, once a day."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """One budget that is nearly or quite used up."""
 
     scope: Scope

@@ -8,8 +8,10 @@ would. A rule that asks is read broadly, and nobody may wait until `git *` lets 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from typing import Any, Literal
+
+import msgspec
+from msgspec.structs import replace
 
 from hivectl.logic.options import invalid
 from hivectl.logic.policy import QUESTIONS, Action, Place, Policy, covers
@@ -21,8 +23,7 @@ MOST_S = 30 * 86_400.0
 """Shortest and longest time a rule may give."""
 
 
-@dataclass(frozen=True, slots=True)
-class Timeouts:
+class Timeouts(msgspec.Struct, frozen=True):
     """What is configured for requests whose rule says nothing: seconds (0: for ever), and then what."""
 
     timeout_s: float = 0.0
@@ -34,8 +35,7 @@ class Timeouts:
 NO_TIMEOUTS = Timeouts()
 
 
-@dataclass(frozen=True, slots=True)
-class Expiry:
+class Expiry(msgspec.Struct, frozen=True):
     """After so many seconds without an answer it is decided like this."""
 
     after_s: float

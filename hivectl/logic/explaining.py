@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any
+
+import msgspec
+from msgspec.structs import replace
 
 from hivectl.logic import glob
 from hivectl.logic.policy import QUESTIONS, RISKY_FIELDS, Place, Policy, covers
 
 
-@dataclass(frozen=True, slots=True)
-class Explained:
+class Explained(msgspec.Struct, frozen=True):
     """`rule` None: none matches. `passed`: each rule that was tried before it, and why it does not match."""
 
     rule: Policy | None

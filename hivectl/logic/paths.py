@@ -10,8 +10,9 @@ import re
 import shlex
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import NoReturn
+
+import msgspec
 
 from hivectl.logic.options import invalid
 from hivectl.model.errors import HiveError
@@ -24,8 +25,7 @@ _NAME = re.compile(rf"[a-z0-9][a-z0-9._-]{{0,{NAME_MAX - 1}}}")
 _LIKE_AN_ID = re.compile(r"[a-z]+_.*")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PathFacts:
+class PathFacts(msgspec.Struct, frozen=True, kw_only=True):
     """What was found where a project is wanted."""
 
     path: str
@@ -36,8 +36,7 @@ class PathFacts:
     is_dir: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
+class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     """What a project must keep away from, all with links followed."""
 
     home: str
@@ -49,7 +48,7 @@ class Surroundings:
     """Where worktrees of executions lie: none of them is a project. Empty = nowhere."""
     claude_dirs: tuple[str, ...] = ()
     """Claude's, besides `~/.claude`."""
-    projects: Mapping[str, str] = field(default_factory=dict)
+    projects: Mapping[str, str] = msgspec.field(default_factory=dict)
     """Name -> path of the other projects."""
 
 

@@ -20,9 +20,10 @@ import json
 import posixpath
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Literal
 from urllib.parse import SplitResult, urlsplit
+
+import msgspec
 
 from hivectl.logic import glob
 from hivectl.logic.options import invalid
@@ -60,30 +61,27 @@ _UP = re.compile(r"(\.|%2e){2}", re.IGNORECASE)
 _TOOL = re.compile(r"[A-Za-z0-9_*?.:-]{1,200}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Policy:
+class Policy(msgspec.Struct, frozen=True, kw_only=True):
     """A rule. `project` None means every project."""
 
     id: str
     action: Action
     tool: str
-    match: Mapping[str, str] = field(default_factory=dict)
+    match: Mapping[str, str] = msgspec.field(default_factory=dict)
     project: str | None = None
     timeout_s: float | None = None
     on_timeout: Literal["wait", "deny", "allow"] | None = None
     """Of a rule that asks: what happens when nobody answers in time; None: what is configured."""
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(msgspec.Struct, frozen=True):
     """What the rules say, and which one said it (None: no rule, so a person is asked)."""
 
     action: Action
     policy_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(msgspec.Struct, frozen=True):
     """The project a call is made in. `resolve` follows the links of an absolute path (pure rooms do no
     I/O); without it paths are compared as they are written."""
 

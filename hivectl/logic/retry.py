@@ -5,7 +5,7 @@ Pure: the end, the order's allowance and a random share in, a decision out.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from hivectl.model.work import Cause, ExecutionState
 
@@ -33,8 +33,7 @@ JITTER = 0.25
 DOUBLINGS_MAX = 30
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Backoff:
+class Backoff(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds before the first retry, doubled for each further one, and the most."""
 
     base_s: float
@@ -46,15 +45,13 @@ class Backoff:
         return float(min(doubled, self.max_s) * (1 + JITTER * share))
 
 
-@dataclass(frozen=True, slots=True)
-class Again:
+class Again(msgspec.Struct, frozen=True):
     """Try again after `delay_s`."""
 
     delay_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class GiveUp:
+class GiveUp(msgspec.Struct, frozen=True):
     """Not again. `is_dead`: its retries are used up."""
 
     is_dead: bool

@@ -11,8 +11,9 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 RELEVANT = (
     ".mcp.json",
@@ -48,8 +49,7 @@ _SCRIPT = re.compile(
 _PROJECT_DIR = re.compile(r"\$\{?CLAUDE_PROJECT_DIR\}?\"?/")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrustReport:
+class TrustReport(msgspec.Struct, frozen=True, kw_only=True):
     """What was found, one line each, for a person to look at."""
 
     hooks: tuple[str, ...] = ()
@@ -76,15 +76,14 @@ class TrustReport:
         return not self.problems
 
 
-@dataclass(slots=True)
-class _Findings:
-    hooks: list[str] = field(default_factory=list)
-    mcp_servers: list[str] = field(default_factory=list)
-    env: list[str] = field(default_factory=list)
-    permissions: list[str] = field(default_factory=list)
-    claude_md: list[str] = field(default_factory=list)
-    other: list[str] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
+class _Findings(msgspec.Struct):
+    hooks: list[str] = msgspec.field(default_factory=list)
+    mcp_servers: list[str] = msgspec.field(default_factory=list)
+    env: list[str] = msgspec.field(default_factory=list)
+    permissions: list[str] = msgspec.field(default_factory=list)
+    claude_md: list[str] = msgspec.field(default_factory=list)
+    other: list[str] = msgspec.field(default_factory=list)
+    problems: list[str] = msgspec.field(default_factory=list)
 
 
 def inspect(files: Mapping[str, bytes], unreadable: Mapping[str, str] | None = None) -> TrustReport:

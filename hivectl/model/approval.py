@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
+
+import msgspec
 
 
 class ApprovalState(StrEnum):
@@ -22,8 +23,7 @@ APPROVAL_MOVES: dict[ApprovalState, frozenset[ApprovalState]] = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Approval:
+class Approval(msgspec.Struct, frozen=True, kw_only=True):
     """An approval as stored. `answer` is what Claude is to hear; `is_delivered` once it did."""
 
     id: str

@@ -6,9 +6,10 @@ derive from TABLE.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
+
+import msgspec
 
 
 class ExitCode(IntEnum):
@@ -50,8 +51,7 @@ EXIT_MEANINGS: dict[ExitCode, str] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class ErrorKind:
+class ErrorKind(msgspec.Struct, frozen=True):
     """One row of TABLE."""
 
     rpc: int

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+import msgspec
 
 
 class DeliveryState(StrEnum):
@@ -29,8 +30,7 @@ DELIVERY_MOVES: dict[DeliveryState, frozenset[DeliveryState]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class NoticeKind:
+class NoticeKind(msgspec.Struct, frozen=True):
     """One row of NOTICE_KINDS. `one` and `many` (with `{n}`) head a message that bundles several."""
 
     meaning: str
@@ -61,8 +61,7 @@ EVENT = "event"
 """The kind of what webhooks get."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Notice:
+class Notice(msgspec.Struct, frozen=True, kw_only=True):
     """What is told, ready for people: one line each, without controls or secrets."""
 
     kind: str
@@ -76,8 +75,7 @@ class Notice:
     """The id of what is asked."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Notification:
+class Notification(msgspec.Struct, frozen=True, kw_only=True):
     """One message as stored. `payload` is what a webhook gets, None for people."""
 
     id: str
@@ -94,8 +92,7 @@ class Notification:
     created_us: int
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(msgspec.Struct, frozen=True):
     """Where messages go. `key` names it in the database, `label` for people; neither tells the secret in `url`."""
 
     key: str

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from hivectl.model.usage import Figures
 
@@ -11,8 +11,7 @@ CACHE_READ, CACHE_CREATION = 0.1, 1.25
 MILLION = 1_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class Price:
+class Price(msgspec.Struct, frozen=True):
     """US dollars a million tokens."""
 
     input: float

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
+
+import msgspec
 
 TEXT_MAX = 10_000
 """Characters of a question."""
@@ -59,8 +60,7 @@ DECLINED = "The person declined to answer."
 TOO_MANY = f"{PENDING_MAX} questions of yours wait already. Wait for their answers, or go on without this one."
 
 
-@dataclass(frozen=True, slots=True)
-class Patience:
+class Patience(msgspec.Struct, frozen=True):
     """How long a question waits, and what happens then. 0 seconds or WAIT: for ever."""
 
     timeout_s: float = 0.0
@@ -73,8 +73,7 @@ class Patience:
         return now_us + int(self.timeout_s * 1_000_000)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
+class Question(msgspec.Struct, frozen=True, kw_only=True):
     """A question as stored.
 
     `request` and `rpc` are the ids of Claude's own call of ask_human, None where somebody asked through
@@ -146,8 +145,7 @@ class MessageType(StrEnum):
     STATUS = "status"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Chat:
+class Chat(msgspec.Struct, frozen=True, kw_only=True):
     """A thread: attached to an execution, to a project, or to nothing but its owner."""
 
     id: str
@@ -166,8 +164,7 @@ class Chat:
         return "system" if self.project is None else f"project:{self.project}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChatMessage:
+class ChatMessage(msgspec.Struct, frozen=True, kw_only=True):
     """One message of a thread. `question` is the id of the question it asks or answers."""
 
     id: str

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+import msgspec
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Figures:
+
+class Figures(msgspec.Struct, frozen=True, kw_only=True):
     """Tokens and dollars of one model."""
 
     model: str = ""
@@ -50,8 +50,7 @@ Limits = Mapping[Kind, float]
 """The limits of one scope; a kind that is missing has none."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Used:
+class Used(msgspec.Struct, frozen=True, kw_only=True):
     """A sum, with what of its money was worked out from tokens because Claude never said it."""
 
     usd: float = 0.0
@@ -70,13 +69,12 @@ class Used:
                 return self.ms / 60_000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Budgets:
+class Budgets(msgspec.Struct, frozen=True, kw_only=True):
     """What holds where nothing else is said, and how tokens become money."""
 
-    project: Limits = field(default_factory=dict)
-    user: Limits = field(default_factory=dict)
-    prices: Mapping[str, str] = field(default_factory=dict)
+    project: Limits = msgspec.field(default_factory=dict)
+    user: Limits = msgspec.field(default_factory=dict)
+    prices: Mapping[str, str] = msgspec.field(default_factory=dict)
     """By part of a model's name; before the built-in ones."""
 
 

@@ -6,9 +6,10 @@ store enforces, tests walk and the docs draw.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
+
+import msgspec
 
 from hivectl.model.errors import ExitCode
 
@@ -142,8 +143,7 @@ def exit_code_of(state: ExecutionState, cause: str | None) -> ExitCode:
     return EXIT_BY_STATE.get(state, ExitCode.INTERNAL)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
+class Options(msgspec.Struct, frozen=True, kw_only=True):
     """How a prompt is to be executed; every field None or empty means: the project's, then Claude's default."""
 
     model: str | None = None
@@ -164,8 +164,7 @@ class Options:
     partials: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Usage:
+class Usage(msgspec.Struct, frozen=True, kw_only=True):
     """What an execution used, by Claude's own figures; money is an estimate in US dollars."""
 
     turns: int = 0
@@ -177,8 +176,7 @@ class Usage:
     duration_ms: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """How an execution ended, with the evidence."""
 
     state: ExecutionState
@@ -198,11 +196,10 @@ class Outcome:
     """Claude has a conversation of the id already that a new one was to have."""
     is_final: bool = False
     """Whoever did it says that another attempt is of no use."""
-    usage: Usage = field(default_factory=Usage)
+    usage: Usage = msgspec.field(default_factory=Usage)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
+class Order(msgspec.Struct, frozen=True, kw_only=True):
     """An entry of the queue: do this prompt once; retries belong to it."""
 
     id: str
@@ -232,8 +229,7 @@ class Order:
     ended_us: int | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Execution:
+class Execution(msgspec.Struct, frozen=True, kw_only=True):
     """One attempt by one process, as stored. Times in microseconds since the epoch."""
 
     id: str

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+import msgspec
 
 
 class WorkerKind(StrEnum):
@@ -29,8 +30,7 @@ EXTERNAL_POOL = "external"
 """The pool of programs outside, where nobody names another."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Worker:
+class Worker(msgspec.Struct, frozen=True, kw_only=True):
     """A worker as stored. Times in microseconds since the epoch."""
 
     id: str

@@ -6,8 +6,9 @@ touched, and each step after it, so that whatever a crash leaves can be told and
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+import msgspec
 
 
 class WorktreeState(StrEnum):
@@ -52,8 +53,7 @@ class AcceptStep(StrEnum):
     CLEANING = "cleaning"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Worktree:
+class Worktree(msgspec.Struct, frozen=True, kw_only=True):
     """A worktree as stored. Times in microseconds since the epoch."""
 
     id: str

@@ -14,8 +14,9 @@ import hmac
 import re
 import ssl
 from collections.abc import Callable
-from dataclasses import dataclass
 from urllib.parse import SplitResult, quote, unquote, urlsplit
+
+import msgspec
 
 from hivectl.kit.clock import MICROSECOND, Clock
 from hivectl.ports import Message, Undelivered
@@ -43,8 +44,7 @@ def key_of(secret: str) -> bytes:
     return secret.encode()
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
+class _Place(msgspec.Struct, frozen=True):
     host: str
     port: int
     path: str

@@ -7,9 +7,10 @@ import logging
 import os
 import signal
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
+
+import msgspec
 
 from hivectl.kit.aio import Nursery
 from hivectl.kit.clock import Clock
@@ -32,8 +33,7 @@ SHIM_END_S = 2.0
 log = logging.getLogger(__name__)
 
 
-@dataclass(slots=True)
-class _Asked:
+class _Asked(msgspec.Struct):
     """One request the shim has not confirmed yet; sent again after a reconnection."""
 
     line: bytes

@@ -8,9 +8,10 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from hivectl.model.errors import HiveError
 from hivectl.procs import shim
@@ -22,8 +23,7 @@ if TYPE_CHECKING:
 HELLO_LIMIT_S = 10.0
 
 
-@dataclass(frozen=True, slots=True)
-class Hello:
+class Hello(msgspec.Struct, frozen=True):
     """How a shim introduces itself."""
 
     shim: int

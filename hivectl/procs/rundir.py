@@ -16,9 +16,11 @@ import struct
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec.structs import replace
 
 from hivectl.kit import failpoint, files
 from hivectl.model.errors import HiveError
@@ -37,8 +39,7 @@ _PLAIN_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 _FULL = frozenset([errno.ENOSPC, errno.EDQUOT])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StopTimes:
+class StopTimes(msgspec.Struct, frozen=True, kw_only=True):
     """How long each rung of the stop ladder may take, in seconds."""
 
     interrupt_s: float = 5.0
@@ -46,8 +47,7 @@ class StopTimes:
     term_s: float = 5.0
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(msgspec.Struct, frozen=True):
     """What a shim wrote about itself before its child was let go."""
 
     boot: str

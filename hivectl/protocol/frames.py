@@ -7,7 +7,6 @@ the envelope, and the same bytes serve all receivers.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Protocol
 
@@ -48,8 +47,7 @@ class EventRecord(Protocol):
     def actor(self) -> str | None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(msgspec.Struct, frozen=True):
     """One request; `id` is None for a notification, of which only `$/cancel` is known."""
 
     id: RequestId | None

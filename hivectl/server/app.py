@@ -17,9 +17,10 @@ import logging
 import socket
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 import hivectl
 from hivectl.config import Settings
@@ -56,8 +57,7 @@ SOCKET_METHODS = frozenset(
 """Served by the connection itself."""
 
 
-@dataclass(frozen=True, slots=True)
-class Addresses:
+class Addresses(msgspec.Struct, frozen=True):
     """Where the server listens. `tcp` None = off; `warnings` are for the operator."""
 
     socket: Path
@@ -65,8 +65,7 @@ class Addresses:
     warnings: tuple[str, ...] = ()
 
 
-@dataclass(slots=True)
-class _Listeners:
+class _Listeners(msgspec.Struct):
     unix: asyncio.Server | None = None
     watch: listen.Watch | None = None
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import os
 import pwd
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from hivectl.model.access import PERSON_SCOPES, SELF_DENIED, Caller
 from hivectl.protocol.methods import Method

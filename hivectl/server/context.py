@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Protocol
+
+import msgspec
 
 from hivectl.kit.aio import Nursery
 from hivectl.kit.clock import Clock
@@ -26,8 +27,7 @@ class Connection(Protocol):
         ...
 
 
-@dataclass(slots=True, kw_only=True)
-class Context:
+class Context(msgspec.Struct, kw_only=True):
     """Made by the server, given to every connection."""
 
     limits: Limits
@@ -42,15 +42,14 @@ class Context:
     headers: StandardHeaders
     version: str
     node: str
-    connections: dict[Connection, None] = field(default_factory=dict)
+    connections: dict[Connection, None] = msgspec.field(default_factory=dict)
     """Open WebSockets, oldest first."""
-    unauthenticated: set[Connection] = field(default_factory=set)
+    unauthenticated: set[Connection] = msgspec.field(default_factory=set)
     """Those among them that have shown no credential."""
     is_stopping: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Arrival:
+class Arrival(msgspec.Struct, frozen=True, kw_only=True):
     """One connection, as the listener passes it on."""
 
     context: Context

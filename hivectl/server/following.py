@@ -8,8 +8,9 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from hivectl.engine.bus import VIEWS, Bus, Start
 from hivectl.model.access import Caller
@@ -29,8 +30,7 @@ ResolveStream = Callable[[Caller, str], str | Awaitable[str]]
 Raises HiveError PROJECT_NOT_FOUND or FORBIDDEN."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(msgspec.Struct, frozen=True):
     """A result, and what is to happen right after it was written."""
 
     result: Any

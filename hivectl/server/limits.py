@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from hivectl.config import Settings
 
@@ -37,8 +37,7 @@ STATS_S = 10.0
 RECONNECT_AFTER_MS = 1000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Counts, bytes and seconds; see SETTINGS for what each means."""
 
     connections: int

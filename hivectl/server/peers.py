@@ -13,9 +13,10 @@ import socket
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
+
+import msgspec
 
 from hivectl.kit.system import SYSTEM
 
@@ -49,16 +50,14 @@ class Kin(Protocol):
     def environment(self, pid: int) -> list[bytes]: ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ancestry:
+class Ancestry(msgspec.Struct, frozen=True, kw_only=True):
     """What a peer's origin is told by."""
 
     kin: Kin
     of_pid: ExecutionOfPid | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Peer:
+class Peer(msgspec.Struct, frozen=True, kw_only=True):
     """One end of a connection. `uid` and `pid` are None for TCP."""
 
     label: str

@@ -10,8 +10,9 @@ import hashlib
 import hmac
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
+
+import msgspec
 
 from hivectl.model.errors import HiveError
 
@@ -26,8 +27,7 @@ _LOOPBACK_NAMES = ("127.0.0.1", "localhost", "::1")
 Headers = Sequence[tuple[bytes, bytes]]
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(msgspec.Struct, frozen=True):
     """Host and port, in one spelling: lower case, no trailing dot, IPv6 without brackets, shortest form."""
 
     host: str
@@ -64,8 +64,7 @@ def parse_origin(text: str) -> tuple[str, str, int] | None:
     return (scheme, place.host, port) if port is not None else None
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(msgspec.Struct, frozen=True):
     """Why a request is not served."""
 
     status: int
@@ -174,8 +173,7 @@ def _wrong(key: str, value: str, allowed: str) -> HiveError:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class TcpAddress:
+class TcpAddress(msgspec.Struct, frozen=True):
     """Where to listen."""
 
     host: str

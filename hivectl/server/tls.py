@@ -12,11 +12,12 @@ import ssl
 import stat
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from hashlib import sha256
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from hivectl.config import Settings, expand
 from hivectl.kit.clock import MICROSECOND, Clock
@@ -32,8 +33,7 @@ _MOST_STEPS = 8
 _DAY_S = 86400.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Certificate:
+class Certificate(msgspec.Struct, frozen=True, kw_only=True):
     """What people want to know of it."""
 
     names: tuple[str, ...]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import hashlib
 import os
 from typing import Any
@@ -318,7 +317,7 @@ class Executions:
     ) -> dict[str, Any]:
         runner = self._h.engine.runners.get(execution.id)
         if runner is not None and runner.is_stalled:
-            execution = dataclasses.replace(execution, stalled="storage_full")
+            execution = msgspec.structs.replace(execution, stalled="storage_full")
         execution = usage.with_open(execution, row["open"])
         around = Around(
             project_name=row["name"],

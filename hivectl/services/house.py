@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from hivectl.config import Settings
 from hivectl.engine.engine import Engine
@@ -20,8 +21,7 @@ Handler = Callable[[Caller, Any], Awaitable[Mapping[str, Any]]]
 """What answers one method: the caller and the checked parameters in, a result shape out."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class House:
+class House(msgspec.Struct, frozen=True, kw_only=True):
     """The rooms below."""
 
     settings: Callable[[], Settings]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
+
+import msgspec
 
 from hivectl.engine.permission import policy_of, timeouts_of
 from hivectl.kit.ids import make_id
@@ -165,8 +166,7 @@ class People:
         return {"id": p.id}
 
 
-@dataclass(frozen=True, slots=True)
-class _Call:
+class _Call(msgspec.Struct, frozen=True):
     """A call of a tool, as the rules look at it."""
 
     tool: str

@@ -340,7 +340,7 @@ class Projects:
         return await self._view(changed)
 
 
-OPTION_NAMES = frozenset(Options.__dataclass_fields__)
+OPTION_NAMES = frozenset(Options.__struct_fields__)
 
 
 def _checked_defaults(defaults: Any) -> dict[str, Any]:

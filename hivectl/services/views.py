@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
+
+import msgspec
 
 from hivectl.kit.clock import format_us
 from hivectl.logic.trust import TrustReport
@@ -55,8 +56,7 @@ def trust_view(path: str, report: TrustReport) -> dict[str, Any]:
     }
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Around:
+class Around(msgspec.Struct, frozen=True, kw_only=True):
     """What an execution's view needs beside its row."""
 
     project_name: str
@@ -72,7 +72,7 @@ class Around:
 
 def execution_view(execution: Execution, around: Around) -> dict[str, Any]:
     """An execution."""
-    usage = {field.name: execution.usage.get(field.name, 0) for field in dataclasses.fields(Usage)}
+    usage = {name: execution.usage.get(name, 0) for name in Usage.__struct_fields__}
     start = execution.started_us or execution.created_us
     stop = execution.ended_us or around.now_us
     has_run = execution.started_us is not None or execution.state in EXECUTION_ENDS

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import msgspec
@@ -230,7 +229,7 @@ def _spoken(kind: str, text: str) -> dict[str, Any]:
 
 
 def _usage(given: Any) -> Usage:
-    names = {field.name for field in dataclasses.fields(Usage)}
+    names = set(Usage.__struct_fields__)
     return Usage(**{k: v for k, v in given.model_dump().items() if k in names})
 
 

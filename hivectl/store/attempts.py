@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
 from typing import Any
+
+import msgspec
+from msgspec.structs import replace
 
 from hivectl.kit.clock import MICROSECOND, format_us
 from hivectl.kit.ids import jitter, make_id, make_uuid
@@ -26,11 +28,12 @@ PROMPT_REPEATED_MAX = 32_768
 """Characters of a prompt that the log repeats whole for each further attempt."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rules:
+class Rules(msgspec.Struct, frozen=True, kw_only=True):
     """The settings that decide about further attempts."""
 
-    backoff: retry.Backoff = field(default_factory=lambda: retry.Backoff(base_s=10.0, max_s=900.0))
+    backoff: retry.Backoff = msgspec.field(
+        default_factory=lambda: retry.Backoff(base_s=10.0, max_s=900.0)
+    )
     on_usage_limit: str = "park"
     max_resumptions: int = 5
     """How often one order is taken up again by itself after a usage limit."""
@@ -38,8 +41,7 @@ class Rules:
     """How long an account is parked when Claude did not say when its limit ends."""
 
 
-@dataclass(frozen=True, slots=True)
-class Settled:
+class Settled(msgspec.Struct, frozen=True):
     """What became of the order."""
 
     state: OrderState

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+import msgspec
 
 GENESIS = "0" * 64
 """What stands before the first row."""
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(msgspec.Struct, frozen=True):
     """One row of the table `audit`. `body` is JSON text, as it is stored."""
 
     id: int
@@ -24,8 +24,7 @@ class Row:
     hash: str
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
+class Fault(msgspec.Struct, frozen=True):
     """The first row that is not as it was written, and why."""
 
     id: int

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from hivectl.logic import budgets as logic
 from hivectl.logic import days
@@ -27,8 +28,7 @@ LOOKED_AT_MAX = 10_000
 """Most projects, and most users, whose sums one look compares."""
 
 
-@dataclass(frozen=True, slots=True)
-class Overrun:
+class Overrun(msgspec.Struct, frozen=True):
     """A run that must end, and what it is told."""
 
     execution: str

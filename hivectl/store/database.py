@@ -17,7 +17,6 @@ import sqlite3
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -41,8 +40,7 @@ CHECKED_BYTES = 64 * 1024 * 1024
 _FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
 
 
-@dataclass(frozen=True, slots=True)
-class OutboxEvent:
+class OutboxEvent(msgspec.Struct, frozen=True):
     """An event committed with its change, on its way into the log."""
 
     id: int
@@ -114,14 +112,13 @@ class Tx:
         )
 
 
-@dataclass(slots=True)
-class _Op(Generic[T]):
+class _Op(msgspec.Struct, Generic[T]):
     work: Callable[[Tx], T]
     future: asyncio.Future[T]
     companion: Any = None
     result: T | None = None
     error: BaseException | None = None
-    events: list[OutboxEvent] = field(default_factory=list)
+    events: list[OutboxEvent] = msgspec.field(default_factory=list)
 
 
 OnCommit = Callable[[Any, list[OutboxEvent]], None]

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from hivectl.kit.clock import MICROSECOND
 from hivectl.kit.ids import make_id
@@ -31,8 +32,7 @@ LEFT = "Its worker {name} left without finishing it."
 UNKNOWN = "The worker that carried it is not known any more; what it did is not known."
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Newcomer:
+class Newcomer(msgspec.Struct, frozen=True, kw_only=True):
     """A worker as it presents itself. `limit`: most external workers there may be."""
 
     name: str

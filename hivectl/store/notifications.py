@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -43,8 +42,7 @@ PICKED = 100
 _OPEN = "('pending', 'held')"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """What is told, and to whom."""
 
     targets: Sequence[Target]
@@ -217,8 +215,7 @@ def has_key(tx: Tx, key: str) -> bool:
 # --- sending ---------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
+class Batch(msgspec.Struct, frozen=True):
     """What goes to one target as one message."""
 
     target: Target
@@ -227,16 +224,14 @@ class Batch:
     is_digest: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Picked:
+class Picked(msgspec.Struct, frozen=True):
     """What is to be sent now, and when to look again (None: when something new comes)."""
 
     batches: list[Batch]
     next_us: int | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rules:
+class Rules(msgspec.Struct, frozen=True, kw_only=True):
     """How to pick: the clock's part of it."""
 
     quiet_until_us: int | None

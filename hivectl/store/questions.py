@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 from hivectl.kit.clock import format_us, parse_time_us
 from hivectl.kit.ids import make_id
@@ -77,8 +78,7 @@ def describe(tx: Tx, question: Question) -> dict[str, Any]:
     }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
+class Wish(msgspec.Struct, frozen=True, kw_only=True):
     """What somebody wants to know. `request` and `rpc` only for Claude's own call."""
 
     asker: str
@@ -89,7 +89,7 @@ class Wish:
     execution: str | None = None
     request: str | None = None
     rpc: str | None = None
-    patience: Patience = field(default_factory=Patience)
+    patience: Patience = msgspec.field(default_factory=Patience)
     request_id: str = ""
 
 

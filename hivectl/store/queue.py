@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from hivectl.model.errors import HiveError
 from hivectl.model.work import (
@@ -26,8 +27,7 @@ BEHIND_MAX = 1000
 """So many of the oldest orders are looked at for one behind a user whose budget is used up."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Caps:
+class Caps(msgspec.Struct, frozen=True, kw_only=True):
     """How much may run at once. `per_user` 0 means no cap."""
 
     max_live: int
@@ -37,8 +37,7 @@ class Caps:
     """Start nothing new: the daemon drains."""
 
 
-@dataclass(frozen=True, slots=True)
-class Claimed:
+class Claimed(msgspec.Struct, frozen=True):
     """An execution that has a slot now."""
 
     execution: Execution

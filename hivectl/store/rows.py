@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import sqlite3
 from typing import Any, TypeVar
 
@@ -23,7 +22,7 @@ from hivectl.model.work import Execution, ExecutionState, Hold, Order, OrderStat
 from hivectl.model.worker import Worker, WorkerKind
 from hivectl.model.worktree import AcceptStep, Worktree, WorktreeState
 
-N = TypeVar("N")
+N = TypeVar("N", bound=msgspec.Struct)
 
 _JSON = frozenset(
     {
@@ -74,25 +73,16 @@ _ENUMS: dict[tuple[type, str], Any] = {
 }
 
 
-_names_of: dict[type, tuple[str, ...]] = {}
-
-
-def _names(noun: type) -> tuple[str, ...]:
-    if noun not in _names_of:
-        _names_of[noun] = tuple(field.name for field in dataclasses.fields(noun))
-    return _names_of[noun]
-
-
-def columns(noun: type, table: str = "") -> str:
+def columns(noun: type[msgspec.Struct], table: str = "") -> str:
     """The column list of a noun, for SELECT."""
     prefix = f"{table}." if table else ""
-    return ", ".join(prefix + name for name in _names(noun))
+    return ", ".join(prefix + name for name in noun.__struct_fields__)
 
 
 def read(noun: type[N], row: sqlite3.Row) -> N:
     """The noun a row holds."""
     values: dict[str, Any] = {}
-    for name in _names(noun):
+    for name in noun.__struct_fields__:
         value = row[name]
         if name in _JSON and value is not None:
             value = msgspec.json.decode(value)

@@ -6,8 +6,9 @@ continue it is waiting or running.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from hivectl.model.errors import HiveError
 from hivectl.model.session import EndReason, Session, SessionState
@@ -26,8 +27,7 @@ HELD = (
 DUE = "min(s.activity_us + ?, max(s.opened_us + ?, s.activity_us))"
 
 
-@dataclass(frozen=True, slots=True)
-class KeepAlive:
+class KeepAlive(msgspec.Struct, frozen=True):
     """How long an idle conversation is kept. Seconds; None = for ever."""
 
     idle_s: float | None

@@ -12,10 +12,10 @@ split at midnight.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
 
 import msgspec
+from msgspec.structs import asdict, replace
 
 from hivectl.logic import days, prices
 from hivectl.model.price import Price
@@ -264,8 +264,7 @@ def _book(
     )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Told:
+class Told(msgspec.Struct, frozen=True):
     """What a `usage.updated` of the log says: `added` by model, None in logs of earlier versions."""
 
     at_us: int
@@ -379,8 +378,7 @@ def used(tx: Tx, scope: Scope, key: str, *, day: str | None = None) -> Used:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     """Whose spend, and of which time."""
 
     since_us: int

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from hivectl.kit import failpoint
 from hivectl.kit.clock import format_us
@@ -19,8 +20,7 @@ BOOST_US = {"high": 3_600_000_000, "normal": 0, "low": -3_600_000_000}
 """An hour of age outweighs one step of priority: a static key, so that the head of a lane stays valid."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
+class Wish(msgspec.Struct, frozen=True, kw_only=True):
     """A prompt as it was accepted: everything `enqueue` stores."""
 
     order: str

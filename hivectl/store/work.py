@@ -6,8 +6,10 @@ They are accepted in `hivectl.store.wishes`, states are assigned in `moves`, wha
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
 from typing import Any
+
+import msgspec
+from msgspec.structs import asdict
 
 from hivectl.model.work import (
     EXECUTION_ENDS,
@@ -116,8 +118,7 @@ def store_verdict(tx: Tx, id_: str, verdict: dict[str, Any]) -> None:
     usage.tell(tx, execution, total, list(models), is_estimate=False)
 
 
-@dataclass(frozen=True, slots=True)
-class _Stated:
+class _Stated(msgspec.Struct, frozen=True):
     """What a worker outside says that it used."""
 
     usage: Usage

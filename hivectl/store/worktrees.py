@@ -6,8 +6,9 @@ worktree or an answer, instead of waiting for ever.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from hivectl.model.errors import HiveError
 from hivectl.model.work import Execution, Order
@@ -48,8 +49,7 @@ def of_execution(tx: Tx, execution: Execution) -> Worktree:
     return find(tx, id_)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     """A worktree as it is asked for with a prompt."""
 
     id: str
