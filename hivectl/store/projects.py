@@ -241,8 +241,10 @@ def see_session(
 
 
 def _awaits_copy(tx: Tx, project: str, session: str, execution: str) -> bool:
+    """Whether the project's next prompt is meant for a copy made since; also one that was ended before it began."""
     found = tx.one(
-        "SELECT 1 FROM projects p JOIN sessions s ON s.id = p.session WHERE p.id = ? AND s.state = 'forked' AND s.id <> ?"
+        "SELECT 1 FROM projects p JOIN sessions s ON s.id = p.session WHERE p.id = ? AND s.state IN ('forked', 'ended')"
+        " AND s.forked_from IS NOT NULL AND s.last_execution IS NULL AND s.id <> ?"
         " AND s.created_us >= (SELECT o.created_us FROM executions e JOIN orders o ON o.id = e.order_id WHERE e.id = ?)",
         project, session, execution,
     )  # fmt: skip

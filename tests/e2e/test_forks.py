@@ -109,6 +109,24 @@ def test_what_ended_or_was_reset_can_be_copied(make_daemon: Any) -> None:
     assert "Ada" not in daemon.run(RECALL)["result"], "ended before it began, and so configured"
 
 
+def test_a_copy_that_was_ended_before_it_began_does_not_give_its_place_back_to_what_runs(
+    make_daemon: Any,
+) -> None:
+    daemon = make_daemon(settings={**QUICK, "session.on_expiry": "fresh"})
+    daemon.start()
+    daemon.project()
+    first = daemon.run("My name is Ada")
+    daemon.execute("Take your time " + mock(delay_ms=500))
+    queued = daemon.execute("and again", session=first["session"])
+    copy = fork(daemon, first["session"])
+    daemon.call("session.end", session=copy["session"])
+    assert daemon.wait(queued)["session"] == first["session"]
+    assert daemon.call("project.get", project="web")["session"] == copy["session"]
+    after = daemon.run(RECALL)
+    assert after["session"] not in (first["session"], copy["session"])
+    assert "Ada" not in after["result"]
+
+
 def test_a_copy_whose_other_one_is_gone_costs_one_prompt(daemon: Daemon) -> None:
     first = daemon.run("My name is Ada")
     copy = fork(daemon, first["session"])

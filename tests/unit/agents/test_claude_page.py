@@ -1,10 +1,10 @@
 """The page about Claude Code names what Claude is really started with."""
 
 import re
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from hivectl.agents import claude_argv
 from hivectl.agents.claude import MIN_VERSION

@@ -1,11 +1,11 @@
 """Claude's output as facts, line by line."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from hivectl.agents.claude_stream import ClaudeConversation
 from hivectl.model.usage import Figures

@@ -167,7 +167,7 @@ async def test_where_no_worktree_can_be_made_the_reason_is_told(bench, tmp_path,
 
 
 def _fields(project):
-    return {name: getattr(project, name) for name in project.__dataclass_fields__}
+    return {name: getattr(project, name) for name in project.__struct_fields__}
 
 
 async def test_without_git_the_reason_is_told(bench, tmp_path):

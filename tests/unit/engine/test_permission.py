@@ -1,6 +1,6 @@
 """What is stored of a permission request: the rule that asks, when it ends, how risky it is."""
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from hivectl.engine import permission
 from hivectl.logic.expiry import Timeouts

@@ -1,6 +1,6 @@
 """A database that was lost: what comes back from the log, and what one damaged stream may not take along."""
 
-import dataclasses
+import msgspec
 
 from hivectl.engine.rebuild import rebuild
 from hivectl.kit.clock import SystemClock
@@ -117,7 +117,7 @@ async def test_a_project_whose_first_events_retention_took_comes_back_by_its_reg
 async def test_one_stream_that_cannot_be_restored_is_told_and_the_others_come_back(tmp_path):
     async with Farm(tmp_path, FakeMachine(plain)).open() as farm:
         good = await farm.project()
-        twin = dataclasses.replace(good, id=make_id("p"))
+        twin = msgspec.structs.replace(good, id=make_id("p"))
         await farm.db.write(
             lambda tx: tx.emit(twin.stream, "project.created", projects.brief(twin))
         )

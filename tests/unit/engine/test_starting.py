@@ -1,10 +1,10 @@
 """Which conversation a prompt goes on in, and what may be kept warm."""
 
-from dataclasses import fields, replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from msgspec.structs import fields, replace
 
 from hivectl import config
 from hivectl.engine import starting

@@ -1,11 +1,11 @@
 """S22, S27: every option has a strict pattern, and the refusal names the field, why, and what is allowed."""
 
-from dataclasses import fields
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import fields
 
 from hivectl.logic import options
 from hivectl.model.errors import HiveError
