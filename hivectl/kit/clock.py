@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import re
 import time
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
-
-import msgspec
 
 _UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|[smhdw])")
@@ -41,7 +40,8 @@ class SystemClock:
         return time.monotonic()
 
 
-class FakeClock(msgspec.Struct):
+@dataclass(slots=True)
+class FakeClock:
     """A clock that stands still until `advance` is called."""
 
     wall_us: int = 1_700_000_000_000_000

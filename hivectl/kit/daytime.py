@@ -8,10 +8,9 @@ counts as much later as the clocks were moved.
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
-
-import msgspec
 
 from hivectl.kit.clock import MICROSECOND, parse_duration_s
 
@@ -38,7 +37,8 @@ def _clock_time(text: str) -> time:
     return time(int(found[1]), int(found[2]))
 
 
-class DayTime(msgspec.Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class DayTime:
     """A time of every day."""
 
     at: time
@@ -59,7 +59,8 @@ class DayTime(msgspec.Struct, frozen=True):
         return max(us for n in (-2, -1, 0, 1) if (us := self.on(today + n * _DAY)) <= now_us)
 
 
-class Window(msgspec.Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Window:
     """Every day from one time to another, which may lie on the next day."""
 
     start: DayTime

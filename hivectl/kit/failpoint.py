@@ -10,8 +10,7 @@ import errno
 import os
 import signal
 import time
-
-import msgspec
+from dataclasses import dataclass
 
 NAMES: dict[str, str] = {
     "run_dir_made": "after the process directory was made, before the shim is started",
@@ -47,7 +46,8 @@ SHIM_NAMES: dict[str, str] = {
 }
 
 
-class _Strike(msgspec.Struct):
+@dataclass(slots=True)
+class _Strike:
     action: str
     argument: str
     at: int

@@ -6,10 +6,9 @@ derive from TABLE.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
-
-import msgspec
 
 
 class ExitCode(IntEnum):
@@ -51,7 +50,8 @@ EXIT_MEANINGS: dict[ExitCode, str] = {
 }
 
 
-class ErrorKind(msgspec.Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class ErrorKind:
     """One row of TABLE."""
 
     rpc: int
