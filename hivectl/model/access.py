@@ -5,10 +5,8 @@ Scopes of a caller come from the server's record of its credential, never from w
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from enum import StrEnum
-
-import msgspec
-from msgspec.structs import replace
 
 
 class Scope(StrEnum):
@@ -32,7 +30,8 @@ SELF_DENIED = WORKER_DENIED | {Scope.WORK}
 """Scopes that an execution never has, whatever credential it found (S16)."""
 
 
-class Caller(msgspec.Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
     """Who sent a request. `execution` is set when the peer descends from one of our shims (S16)."""
 
     actor: str

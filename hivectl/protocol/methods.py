@@ -6,9 +6,8 @@ are imported when first needed, because pydantic costs more than all the rest of
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-
-import msgspec
 
 from hivectl.model.access import Scope
 
@@ -19,7 +18,8 @@ PROTOCOL_VERSION = 1
 SUBPROTOCOL = "hivectl.v1"
 
 
-class Method(msgspec.Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Method:
     """One row of METHODS. `params` and `result` name classes of the two modules."""
 
     name: str

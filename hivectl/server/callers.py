@@ -9,8 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import pwd
-
-from msgspec.structs import replace
+from dataclasses import replace
 
 from hivectl.model.access import PERSON_SCOPES, SELF_DENIED, Caller
 from hivectl.protocol.methods import Method

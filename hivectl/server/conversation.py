@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Protocol
-
-from msgspec.structs import replace
 
 from hivectl.kit.ids import make_id
 from hivectl.model.access import Caller, Scope

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
+from dataclasses import replace
 
 import pytest
-from msgspec.structs import replace
 from pydantic import ValidationError
 
 from hivectl.services import audits
