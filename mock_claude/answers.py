@@ -263,9 +263,12 @@ def _speak_and_act(turn: "Turn", script: Script, step: Json) -> None:
         answer = None
     size = int(step.get("bytes", 0))
     for index, words in enumerate(texts):
+        if step.get("stamp"):  # of the moment of writing: the wait comes before it
+            turn.speech.pause(delay_s)
         text = _pad(turn, _stamped(step, words), size)
         is_middle = step.get("hang") == "stream" and index == len(texts) // 2
-        turn.speech.text(text, delay_s, (lambda: _hang(turn)) if is_middle else None)
+        hang = (lambda: _hang(turn)) if is_middle else None
+        turn.speech.text(text, 0 if step.get("stamp") else delay_s, hang)
         turn.needs_answer = False
     if step.get("hang") == "stream" and not texts and not rounds:
         turn.speech.text(default_text(turn, script), delay_s, lambda: _hang(turn))
