@@ -561,7 +561,10 @@ def _parse_daytime(raw: Any) -> str:
 
 
 def shown(setting: Setting, value: Any) -> Any:
-    """A setting's value for whoever looks: of a secret one only whether, and how many, there are."""
+    """A setting's value for whoever looks: of a secret one only whether, and how many, there are; of variables for
+    Claude, among which are keys, their names."""
+    if setting.key == "claude.env":
+        return dict.fromkeys(value, HIDDEN)
     if not setting.is_secret or not value:
         return value
     return [HIDDEN] * len(value) if isinstance(value, list) else HIDDEN

@@ -56,6 +56,8 @@ from hivectl.store.database import Database, DatabaseDamaged, Tx, set_aside
 
 _log = logging.getLogger(__name__)
 
+TARGET_MAX = 200
+"""Most characters of what a request was about in the audit: cut after secrets are masked, else half a one would stay."""
 SYNC_S = {"normal": 0.1, "strict": 0.02}
 CLOSE_S = 2.0
 WARM_CLOSE_S = 5.0
@@ -318,7 +320,7 @@ class Daemon:
             resolve_stream=lambda _caller, ref: messages.stream_of(ref),
             token=self._control.token,
             audit=lambda caller, method, target, outcome: audits.note(
-                caller, method, redact_text(target), outcome
+                caller, method, redact_text(target)[:TARGET_MAX], outcome
             ),
             ancestry=Ancestry(kin=PROCESSES, of_pid=self._execution_of_pid),
             node=self._control.machine.node,

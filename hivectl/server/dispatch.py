@@ -224,11 +224,15 @@ def _is_name(part: int | str) -> bool:
     return isinstance(part, str) and part.isidentifier() and part == part.lower()
 
 
+TARGET_LOOK = 2000
+"""Most characters of what a request is about that the audit is given; it masks secrets and then shortens."""
+
+
 def _target(params: dict[str, Any]) -> str:
     for name in _TARGETS:
         value = params.get(name)
         if isinstance(value, str):
-            return value[:200]
+            return value[:TARGET_LOOK]
     return ""
 
 
