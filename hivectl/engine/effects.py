@@ -138,9 +138,8 @@ def _settle(tx: Tx, id_: str, item: ResultSeen) -> None:
     execution = work.find(tx, id_)  # it may have learnt its model in this batch
     turn, parts = usage.settle(tx, execution, item)
     verdict = replace(item, usage=turn, models=tuple(parts))
-    work.store_verdict(
-        tx, id_, msgspec.to_builtins(verdict)
-    )  # asdict leaves nested ones as they are
+    # asdict would leave the nested ones as they are
+    work.store_verdict(tx, id_, msgspec.to_builtins(verdict))
 
 
 def _ask(
