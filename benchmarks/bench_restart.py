@@ -107,7 +107,8 @@ def main(argv: Sequence[str] | None = None) -> figures.Report:
         f"Restart after kill -9 with {executions} live executions and {lines:,} log lines",
     )
     settings = {"execution.max_live": executions, "projects.max": executions + 10}
-    with home.temporary() as root, home.daemon(root, settings) as daemon:
+    folder = options.given.dir
+    with home.temporary(folder=folder) as root, home.daemon(root, settings) as daemon:
         daemon.start()
         project = daemon.project("long")["id"]
         daemon.stop("keep")

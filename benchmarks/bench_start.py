@@ -2,7 +2,8 @@
 
     python -m benchmarks.bench_start [--runs 5]
 
-Beside it in every round: a Starlette hello under uvicorn, `python -c pass`, and claude-code-ui where it is installed.
+Beside it in every round: a Starlette hello under uvicorn, `python -c pass`, and a FastAPI hello under uvicorn and
+claude-code-ui where they are installed.
 All are asked for a GET until it is answered with 200, on a UNIX socket where they have one. `fresh home`: the daemon makes its database and token;
 `again`: it finds them, as after a stop.
 """
@@ -19,6 +20,7 @@ from pathlib import Path
 from benchmarks import figures, home, references, road
 
 SERVERS = Path(__file__).with_name("servers.py")
+FASTAPI = "FastAPI hello"
 
 
 def daemon_ms(*, is_again: bool) -> float:
@@ -32,11 +34,11 @@ def daemon_ms(*, is_again: bool) -> float:
         return (time.perf_counter() - start) * 1000
 
 
-def hello_ms() -> float:
+def hello_ms(python: Path, kind: str) -> float:
     with home.temporary() as root:
         path = root / "hello.sock"
         start = time.perf_counter()
-        with home.child([sys.executable, str(SERVERS), "hello", str(path)]):
+        with home.child([str(python), str(SERVERS), kind, str(path)]):
             home.until(lambda: home.answers(path, home.HEALTHZ), what="hello answers")
             return (time.perf_counter() - start) * 1000
 
@@ -59,16 +61,21 @@ def main(argv: Sequence[str] | None = None) -> figures.Report:
     starts: dict[str, Callable[[], float]] = {
         "hivectl, fresh home": partial(daemon_ms, is_again=False),
         "hivectl, again": partial(daemon_ms, is_again=True),
-        "Starlette hello, uvicorn": hello_ms,
+        "Starlette hello, uvicorn": partial(hello_ms, Path(sys.executable), "hello"),
         "python -c pass": partial(home.wall_ms, home.PASS),
     }
+    if python := references.find(references.FASTAPI):
+        starts[FASTAPI] = partial(hello_ms, python, "fastapi")
+        packages = references.parts(python, "fastapi", "uvicorn", "httptools", "uvloop")
+        report.note(f"{FASTAPI} is served with: {packages}.")
     if references.find(references.CLAUDE_CODE_UI):
         starts[road.CODE_UI] = code_ui_ms
     for _ in range(options.rounds):
         for name, start in starts.items():
             report.add(name, statistics.median(start() for _ in range(runs)), "ms")
     report.compare("hivectl, again", "Starlette hello, uvicorn")
-    report.compare("hivectl, again", road.CODE_UI, "<= 0.65x")
+    for name in (FASTAPI, road.CODE_UI):
+        report.compare("hivectl, again", name, "<= 0.65x")
     report.compare("hivectl, fresh home", "Starlette hello, uvicorn")
     report.note("Target: at most 250 ms.")
     return figures.finish(report, options)

@@ -16,6 +16,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
+import psutil
+
 import hivectl
 from tests.harness.daemon import Daemon
 
@@ -24,9 +26,9 @@ POLL_S = 0.001
 
 
 @contextmanager
-def temporary(prefix: str = "hb-") -> Iterator[Path]:
-    """A directory with a short name: sockets live in it."""
-    root = Path(tempfile.mkdtemp(prefix=prefix))
+def temporary(prefix: str = "hb-", *, folder: Path | None = None) -> Iterator[Path]:
+    """A directory with a short name, below that folder or where such things are put: sockets live in it."""
+    root = Path(tempfile.mkdtemp(prefix=prefix, dir=folder))
     try:
         yield root
     finally:
@@ -111,6 +113,11 @@ def wall_ms(
     if done.returncode not in codes:
         raise RuntimeError(f"{argv}: {done.returncode} {done.stderr[-500:]!r}")
     return took
+
+
+def tree(pid: int) -> list[int]:
+    """A process and all below it."""
+    return [pid, *(one.pid for one in psutil.Process(pid).children(recursive=True))]
 
 
 def rss_kb(pid: int) -> int:

@@ -29,6 +29,14 @@ VERSION_OF = (
     "import sys; from importlib.metadata import version; print(*map(version, sys.argv[1:]))"
 )
 
+PARTS_OF = """import sys
+from importlib.metadata import PackageNotFoundError, version
+for name in sys.argv[1:]:
+    try:
+        print(name, version(name))
+    except PackageNotFoundError:
+        print("no", name)"""
+
 
 class NotInstalled(Exception):  # noqa: N818
     """An installation did not work; the text says why."""
@@ -118,11 +126,12 @@ class OnPath:
 
 
 Reference = Npm | Pip | OnPath
-CLAUDE_CODE_UI, TS_SDK, PY_SDK, FASTAPI, NATS, CC, NODE = NAMES = (
+CLAUDE_CODE_UI, TS_SDK, PY_SDK, FASTAPI, UVLOOP, NATS, CC, NODE = NAMES = (
     "claude-code-ui",
     "typescript-sdk",
     "python-sdk",
     "fastapi",
+    "uvloop",
     "nats-server",
     "cc",
     "node",
@@ -132,6 +141,8 @@ REFERENCES: Mapping[str, Reference] = {
     TS_SDK: Npm("@anthropic-ai/claude-agent-sdk", ">=0.3.0"),
     PY_SDK: Pip("claude_agent_sdk", ("claude-agent-sdk>=0.2.186",)),
     FASTAPI: Pip("fastapi", ("fastapi", "uvicorn>=0.40,<1", "websockets>=16.0")),
+    # What makes FastAPI as quick as it gets: uvicorn takes them by itself.
+    UVLOOP: Pip("uvloop", ("uvloop>=0.21", "httptools>=0.6.4", "msgspec>=0.20")),
     NATS: OnPath("nats-server", "apt install nats-server"),
     CC: OnPath("cc", "apt install gcc libc6-dev"),
     NODE: OnPath("node", "apt install nodejs npm"),
@@ -153,6 +164,12 @@ def versions(root: Path = HERE) -> Mapping[str, str]:
     """Of all that are here."""
     found = ((name, one, one.find(root)) for name, one in REFERENCES.items())
     return {name: one.version(where) for name, one, where in found if where is not None}
+
+
+def parts(python: Path, *packages: str) -> str:
+    """Which of these packages an interpreter has, in words."""
+    said = _ask([str(python), "-c", PARTS_OF, *packages]) or ""
+    return ", ".join(said.splitlines())
 
 
 def _with_headers() -> dict[str, str]:
