@@ -42,14 +42,13 @@ NAMES = (
 LIMIT_S = 600.0
 GRACE_S = 60
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
-QUICK_JOURNAL = ["--lines", "200000", "--append-lines", "20000"]
 
 
 def argv_of(name: str, given: argparse.Namespace) -> list[str]:
     argv = [sys.executable, "-m", f"benchmarks.bench_{name}", "--rounds", str(given.rounds)]
     argv += ["--json", str(figures.RESULTS / f"{name}.json")]
     if given.quick:
-        argv += QUICK_JOURNAL if name == "journal" else ["--quick"]
+        argv += ["--quick"]
     return argv
 
 

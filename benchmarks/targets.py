@@ -128,6 +128,10 @@ TARGETS = (
     Target("11", "idle", "hivectl, a viewer", "websockets, a viewer", 0.6),
     Target("11", "idle", "hivectl, wake-ups", most=1),
     Target("11", "idle", "hivectl, CPU", most=15),
+    Target("12", "journal", "page, store", "page, iterating the file", least=5000),
+    Target("12", "journal", "page, over HTTP", "page, iterating the file", least=1000),
+    Target("12", "journal", "page, over HTTP, p50", most=1),
+    Target("append", "journal", "append, batches of 64, CPU", most=0.5),
     *(
         Target("13", "queue", f"{what}, hivectl", f"{what}, {reference}", least=least)
         for what in ("insert", "claim")

@@ -58,8 +58,8 @@ def test_a_command_prints_its_figures_and_writes_them(name: str, tmp_path: Path)
     assert done.stdout.strip()
     written = json.loads(out.read_text())
     assert written["machine"]["python"]
-    assert written.get("series") or written["results"]
-    measured = {one["name"] for one in written.get("series", [])}
+    measured = {one["name"] for one in written["series"]}
+    assert measured
     wanted = {target.ours for target in TARGETS if target.benchmark == name}
     at_1000 = {one for one in wanted if "1000 viewers" in one}  # not at the smallest size
     assert wanted - at_1000 - {one.replace("5 viewers", "100 viewers") for one in measured} == set()
