@@ -28,6 +28,7 @@ NAMES = (
     "start",
     "idle",
     "journal",
+    "get",
     "restart",
     "fanout",
     "broadcast",

@@ -132,6 +132,7 @@ TARGETS = (
     Target("12", "journal", "page, over HTTP", "page, iterating the file", least=1000),
     Target("12", "journal", "page, over HTTP, p50", most=1),
     Target("append", "journal", "append, batches of 64, CPU", most=0.5),
+    Target("GET", "get", "hivectl", "FastAPI", least=2),
     *(
         Target("13", "queue", f"{what}, hivectl", f"{what}, {reference}", least=least)
         for what in ("insert", "claim")

@@ -24,6 +24,7 @@ SMALLEST = {
     "daemon_fanout": ["--events", "200", "--viewers", "5"],
     "fanout": ["--events", "200", "--viewers", "5"],
     "first_event": ["--runs", "1"],
+    "get": ["--requests", "40", "--connections", "4"],
     "idle": ["--viewers", "3", "--seconds", "0.1"],
     "ingest": ["--events", "200"],
     "journal": ["--lines", "3000", "--append-lines", "1000"],
@@ -36,7 +37,7 @@ SMALLEST = {
 }
 
 
-NEED_A_COMPILER = {"agents", "broadcast", "flat_out", "one_viewer", "fanout", "stalled"}
+NEED_A_COMPILER = {"agents", "broadcast", "flat_out", "get", "one_viewer", "fanout", "stalled"}
 
 
 def test_every_command_is_known_to_the_one_that_runs_all() -> None:
