@@ -131,21 +131,22 @@ class Reader:
         was_stalled = self._live.execution.stalled is not None
         while True:
             ended = handle.exit
-            out = await self._live.patiently(partial(handle.read, "out", self._fed, self._room()))
+            room, err_room = self._room(), self._turn_bytes
+            out = await self._live.patiently(partial(handle.read, "out", self._fed, room))
             if out:
                 await self._take(self._feed(conversation, out))
             if self._is_over:
                 self._is_over = False
                 return None
             at = self.err + len(self._err_rest)
-            err = await self._live.patiently(partial(handle.read, "err", at, self._turn_bytes))
+            err = await self._live.patiently(partial(handle.read, "err", at, err_room))
             if err:
                 await self._take_stderr(err)
             if handle.is_stalled != was_stalled:
                 was_stalled = handle.is_stalled
                 await self._live.note(stalled="storage_full" if was_stalled else None)
-            if out or err:
-                await asyncio.sleep(0)  # a flood from one run leaves the others their turn
+            if len(out) == room or len(err) == err_room or (ended is not None and (out or err)):
+                await asyncio.sleep(0)  # there is more; a flood from one run leaves the others their turn
             elif ended is not None:
                 await self._take(conversation.flush())
                 await self._take_stderr(b"", is_end=True)

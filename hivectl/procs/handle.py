@@ -121,9 +121,12 @@ class LocalHandle:
         """Return when something may have changed since the last call, or after `timeout_s`.
 
         For one waiter at a time."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s):
+        if not self._changed.is_set():
+            timer = asyncio.get_running_loop().call_later(timeout_s, self._changed.set)
+            try:  # a third of what asyncio.timeout costs, and it comes with every line of output
                 await self._changed.wait()
+            finally:
+                timer.cancel()
         if self._exit is None:
             self._changed.clear()
 

@@ -88,6 +88,10 @@ DENIED_WAIT_S = 0.5
 SWEEP_WAIT_S = 30.0
 """How long a sweep waits for killed children that do not die (stuck in the kernel)."""
 SWEEP_SLICE_S = 0.05
+DUTY = 0.1
+"""Most of a core that moving output may take: a child that writes line after line is then moved some lines at a time,"""
+LONGEST_REST_S = 0.0005
+"""and none of them waits longer than this for it."""
 MAX_POLL_MS = 1e9
 """What poll can take; a deadline further off is looked at again then."""
 FAILPOINTS = ("shim_start", "shim_splice", "shim_exit")
@@ -1124,6 +1128,18 @@ class Supervisor:
         if self.phase == "flush":
             self._turn_flush(now)
 
+    def relay(self, now: float) -> bool:
+        """Move output, which is all there is to do as long as the child runs and keeps its limits.
+
+        False: perhaps not, `turn` must look."""
+        return bool(
+            self._move(now)
+            and self.phase == "run"
+            and self._rung is None
+            and not self.is_stalled
+            and (self.limits.max_output is None or self.output_bytes <= self.limits.max_output)
+        )
+
     def _move(self, now: float) -> int:
         if self.is_stalled and now < self._retry_at:
             return 0
@@ -1132,9 +1148,10 @@ class Supervisor:
         for spool in self.spools.values():
             for _ in range(CHUNKS_A_TURN):
                 room = CHUNK_BYTES if cap is None else min(CHUNK_BYTES, cap - self.output_bytes)
-                if room <= 0 or not (count := spool.move(room)):
-                    break
+                count = spool.move(room) if room > 0 else 0
                 moved += count
+                if count < room or not count:  # that was all; if more came, poll says so
+                    break
         if moved:
             self._active_at = now
         if self.is_stalled:
@@ -1589,6 +1606,7 @@ class Server:
         self._poll = select.poll()
         self._watched: dict[int, int] = {}
         self._wake = wake
+        self._fifos = frozenset([spool.fifo for spool in supervisor.spools.values()])
         self._told: dict[str, object] = {}
         self._state_fd = state
         self._state = b""
@@ -1627,11 +1645,18 @@ class Server:
                 for client in self.clients.values():
                     client.say(f"{key} {value}")
             self._told[key] = value
+        self._announce_sizes()
+
+    def _announce_sizes(self) -> bool:
+        """Whether everybody took it."""
+        are_quick = True
         for client in self.clients.values():
-            for name, spool in supervisor.spools.items():
+            for name, spool in self.supervisor.spools.items():
                 if client.told[name] != spool.size and not client.outbox:
                     client.told[name] = spool.size
                     client.say(f"{name} {spool.size}")
+            are_quick = are_quick and not client.outbox and not client.is_gone
+        return are_quick
 
     def _watch(self) -> None:
         supervisor = self.supervisor
@@ -1655,12 +1680,7 @@ class Server:
         self._watched = wanted
 
     def _wait(self) -> None:
-        due = self.supervisor.due()
-        timeout_ms = None
-        if due is not None:
-            left = due - time.monotonic()
-            timeout_ms = min(left * 1000 + 1, MAX_POLL_MS) if left > 0 else 0.0
-        for fd, _ in self._poll.poll(timeout_ms):
+        for fd, _ in self._relay():
             if fd == self._wake:
                 os.read(fd, 4096)
             elif fd == self.listener.fileno():
@@ -1670,6 +1690,21 @@ class Server:
                 client.send()
                 client.receive()
                 self._obey(client)
+
+    def _relay(self) -> list[tuple[int, int]]:
+        """Move output until something else happens, which is returned, or is due."""
+        due = self.supervisor.due()
+        while True:
+            began = time.monotonic()
+            events = self._poll.poll(_poll_ms(due, began))
+            if not events or any(fd not in self._fifos for fd, _ in events):
+                return events
+            began = time.monotonic()
+            is_well = self.supervisor.relay(began) and self._announce_sizes()
+            now = time.monotonic()
+            if not is_well or (due is not None and now >= due):
+                return []
+            time.sleep(min((now - began) * (1 / DUTY - 1), LONGEST_REST_S))
 
     def _accept(self) -> None:
         try:
@@ -1740,6 +1775,12 @@ class Server:
         """Nobody can connect any more; whoever is connected knows why."""
         for client in self.clients.values():
             client.say("exit")
+
+
+def _poll_ms(due: float | None, now: float) -> float | None:
+    if due is None:
+        return None
+    return min((due - now) * 1000 + 1, MAX_POLL_MS) if due > now else 0.0
 
 
 def wake_on_child() -> int:

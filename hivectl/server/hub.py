@@ -4,9 +4,10 @@
 
 Nobody has a queue: a follower is cursors into frames that all share, and those at the same place are given the
 very same bytes. Whoever is behind what memory holds reads the log at its own pace (hivectl.server.follower).
-The pace tunes itself: after each flush the hub rests so long that writing takes DUTY of the loop's time, so a
-lone viewer waits for nothing and a thousand of them get fewer, larger writes. It hurries when so much came
-that memory would soon be too small, and a flush that takes long lets others have the loop in between.
+The pace tunes itself: what a flush took is paid for with rest, so that writing takes DUTY of the loop's time.
+A lone viewer waits for nothing, a thousand of them get fewer, larger writes, and a debt of AHEAD_S may stand, lest
+an event that comes a little early waits. The hub hurries when so much came that memory would soon be too small,
+and a flush that takes long lets others have the loop in between.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from hivectl.server.subscription import Cursor, Selector, Selectors, Subscriptio
 DUTY = 0.4
 HURRY = 0.125
 """This part of the memory for newest frames may be new before resting is over."""
+AHEAD_S = 0.005
+"""So much rest may be owed when a flush begins."""
 LONGEST_REST_S = 0.05
 SHORTEST_REST_S = 0.0005
 """epoll rounds timers up to whole milliseconds: less is no rest at all."""
@@ -88,8 +91,9 @@ class Hub:
         self._ready: dict[Reader, None] = {}
         self._chunks: dict[tuple[str, int, Selector], Chunk | None] = {}
         self._is_scheduled = False
-        """A flush is to come, or was and its cost is not known yet."""
-        self._rest_until = 0.0
+        """A flush is to come."""
+        self._paid_at = 0.0
+        """When all flushes so far will have been paid for with rest."""
         self._rest_timer: asyncio.TimerHandle | None = None
         self._reads: OrderedDict[tuple[str, int], asyncio.Future[list[Frame]]] = OrderedDict()
         self.close = bus.listen(self._on_append, self._on_ephemeral)
@@ -175,7 +179,7 @@ class Hub:
         if self._is_scheduled:
             return
         self._is_scheduled = True
-        rest = self._rest_until - self.clock.monotonic()
+        rest = self._paid_at - AHEAD_S - self.clock.monotonic()
         if rest < SHORTEST_REST_S:
             self._loop.call_soon(self._flush)
         else:
@@ -192,8 +196,12 @@ class Hub:
             if self.clock.monotonic() > now + SLICE_S:
                 self._ready = dict.fromkeys(followers) | self._ready
         self._chunks.clear()
-        # Writes may be deferred to the end of the loop's turn: the cost is known on the next one.
-        self._loop.call_soon(self._rest, now)
+        took = self.clock.monotonic() - now  # asyncio writes at once: what it costs is known now
+        paid_at = max(self._paid_at, now) + took / DUTY
+        self._paid_at = min(paid_at, now + took + AHEAD_S + LONGEST_REST_S)
+        self._is_scheduled = False
+        if self._dirty or self._ready:
+            self._schedule()
 
     def _spread_news(self) -> None:
         ready = self._ready
@@ -203,13 +211,6 @@ class Hub:
                 if not cursor.is_replaying:
                     follower.news[cursor] = None
                     ready[follower] = None
-
-    def _rest(self, began: float) -> None:
-        now = self.clock.monotonic()
-        self._rest_until = now + min((now - began) * (1 / DUTY - 1), LONGEST_REST_S)
-        self._is_scheduled = False
-        if self._dirty or self._ready:
-            self._schedule()
 
     def chunk(self, cursor: Cursor) -> Chunk | None:
         """What follows the cursor's position. None when memory does not reach back so far."""

@@ -18,7 +18,7 @@ from hivectl.engine.bus import Bus
 from hivectl.journal.record import Draft
 from hivectl.journal.writer import Journal
 from hivectl.server.follower import Follower
-from hivectl.server.hub import DUTY, LONGEST_REST_S, PAGE_EVENTS, Hub
+from hivectl.server.hub import AHEAD_S, DUTY, LONGEST_REST_S, PAGE_EVENTS, Hub
 from hivectl.server.limits import read_limits
 from hivectl.server.subscription import Cursor, Subscription
 
@@ -180,6 +180,17 @@ async def test_after_a_flush_the_hub_rests_so_long_that_writing_takes_its_share(
     assert line.seqs() == list(range(1, 201))
 
 
+async def test_an_event_that_comes_a_little_early_does_not_wait(world: World) -> None:
+    line = world.line(cost_s=0.002)
+    line.follow(A)
+    period, early = 0.002 / DUTY, AHEAD_S / 4
+    for number in range(1, 100):
+        world.append()
+        await turns()
+        assert line.seqs()[-1] == number
+        await asyncio.sleep(period + early * (1 if number % 2 else -1))
+
+
 async def test_no_rest_is_longer_than_the_longest(world: World) -> None:
     line = world.line(cost_s=2.0)
     line.follow(A)
@@ -217,7 +228,7 @@ async def test_what_waits_at_the_end_of_a_flush_waits_for_the_end_of_the_rest(
     world.append(5, size=60_000)  # more than one chunk
     await turns()
     assert len(line.writes) == 1
-    await asyncio.sleep(0.014)
+    await asyncio.sleep(0.014 - AHEAD_S)
     assert len(line.writes) == 1
     await asyncio.sleep(0.002)
     assert len(line.writes) == 2
