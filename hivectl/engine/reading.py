@@ -146,7 +146,8 @@ class Reader:
                 was_stalled = handle.is_stalled
                 await self._live.note(stalled="storage_full" if was_stalled else None)
             if len(out) == room or len(err) == err_room or (ended is not None and (out or err)):
-                await asyncio.sleep(0)  # there is more; a flood from one run leaves the others their turn
+                # There is more. A flood from one run leaves the others their turn.
+                await asyncio.sleep(0)
             elif ended is not None:
                 await self._take(conversation.flush())
                 await self._take_stderr(b"", is_end=True)
