@@ -68,7 +68,9 @@ def measure_pages(report: figures.Report, long: LongLog, chance: random.Random) 
     places = [chance.randint(0, last) for _ in range(PAGES)]
     spread = [last * (2 * number + 1) // (2 * SLOW_PAGES) for number in range(SLOW_PAGES)]
     add(report, STORE, taken_ms(lambda after: reader.lines_after(log, after, PAGE), places))
+    before = home.cpu_ms(long.pid)
     over_http = over_http_ms(long.client, places)
+    report.add(f"{HTTP}, CPU of the daemon", (home.cpu_ms(long.pid) - before) / PAGES, "ms/page")
     add(report, HTTP, over_http)
     report.add(f"{HTTP}, p99", statistics.quantiles(over_http, n=100)[-1], "ms")
     add(report, SEARCHING, taken_ms(lambda after: long_log.by_binary_search(plain, after), places))

@@ -82,6 +82,8 @@ class LongLog:
     plain: Path
     client: Client
     """Of a daemon that has it."""
+    pid: int
+    """The daemon's."""
     lines: int
 
 
@@ -110,7 +112,8 @@ def made(root: Path, lines: int) -> Iterator[LongLog]:
         daemon.start(within_s=60)
         journal, log = open_log(root / "copy", stream)
         try:
-            yield LongLog(log, plain, Client.of(daemon, project), lines)
+            assert daemon.process is not None
+            yield LongLog(log, plain, Client.of(daemon, project), daemon.process.pid, lines)
         finally:
             asyncio.run(journal.close())
 
