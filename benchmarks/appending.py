@@ -98,7 +98,7 @@ def through_pipe(path: Path, work: Callable[[int], int]) -> float:
 
 def measure(report: figures.Report, log: StreamLog, root: Path, lines: int) -> None:
     """One round."""
-    raw = [raw_line(number) for number in range(lines)]  # each of its own, as if just read
+    raw = [raw_line(number) for number in range(lines)]
     spool = root / "spool"
     spool.write_bytes(b"\n".join([*raw, b""]))
     read = max(1, READ_BYTES * lines // spool.stat().st_size)

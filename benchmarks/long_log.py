@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import random
 import shutil
 import socket
+import string
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,16 +33,29 @@ RAW = (
     b'{"type":"assistant","message":{"id":"msg_01","role":"assistant","content":[{"type":"text",'
     b'"text":"%b"}]},"session_id":"0b0c8f6e-7b6f-4a6c-9a52-2f5cbb2a1f11"}'
 )
-TEXT = b"The quick brown fox jumps over the lazy dog. "
 PROCESS, EXECUTION = "pr_06gzrec3f2t0vm54gc0g", "x_06gzrec3f2t0vm54gc0g"
 
 
+def _words(chance: random.Random, count: int) -> list[str]:
+    return [
+        "".join(chance.choices(string.ascii_lowercase, k=2 + number % 8)) for number in range(count)
+    ]
+
+
+def _texts(count: int) -> list[bytes]:
+    """Of 10 to 90 bytes. No two near each other are the same: they shrink about as prose does, not to nothing."""
+    chance = random.Random(1)
+    words = _words(chance, 1000)
+    wholes = [" ".join(chance.choices(words, k=32)) for _ in range(count)]
+    return [whole[: 10 + number * 2 % 81].encode() for number, whole in enumerate(wholes)]
+
+
+SAID = [RAW % text for text in _texts(4096)]
+
+
 def raw_line(number: int) -> bytes:
-    """What Claude says, 170 to 250 bytes."""
-    return RAW % (TEXT[: 5 + number % 40] * 2)
-
-
-SAID = [raw_line(number) for number in range(40)]
+    """What Claude says, 170 to 250 bytes: an object of its own, as if just read."""
+    return bytes(bytearray(SAID[number % len(SAID)]))
 
 
 def read_together(data: list[bytes], ends: list[int]) -> Lines:
