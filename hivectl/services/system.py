@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -126,10 +127,8 @@ class System:
         except HiveError as exc:
             failing.append(f"The database cannot be written: {exc.message}")
         store_ms = (time.perf_counter() - begun) * 1000
-        claude, disk, lag = (
-            await self._claude(),
-            self._machine.disk(),
-            await self._machine.loop_lag_ms(),
+        claude, disk, lag = await asyncio.gather(
+            self._claude(), asyncio.to_thread(self._machine.disk), self._machine.loop_lag_ms()
         )
         free = disk["free_bytes"]
         if free < FULL_BYTES and not failing:
