@@ -127,9 +127,9 @@ class System:
         except HiveError as exc:
             failing.append(f"The database cannot be written: {exc.message}")
         store_ms = (time.perf_counter() - begun) * 1000
-        claude, disk, lag = await asyncio.gather(
-            self._claude(), asyncio.to_thread(self._machine.disk), self._machine.loop_lag_ms()
-        )
+        claude = await self._claude()
+        disk = await asyncio.to_thread(self._machine.disk)
+        lag = await self._machine.loop_lag_ms()
         free = disk["free_bytes"]
         if free < FULL_BYTES and not failing:
             failing.append("The disk is full: new work is refused, and runs wait for room.")
