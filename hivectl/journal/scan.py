@@ -78,7 +78,9 @@ def scan(
     bytes_left = BUDGET_BYTES
     if last is None:
         last = log.first_seq if is_backward else log.last_seq
-    for line in _each(log, position, min(_PAGE_LINES, budget_lines), is_backward=is_backward):
+    # Where every record is wanted, no more is read than what will be shown.
+    step = min(_PAGE_LINES, budget_lines, limit if match == Filter() else _PAGE_LINES)
+    for line in _each(log, position, step, is_backward=is_backward):
         seq = record.seq_of(line) or position
         if seq < last if is_backward else seq > last:
             break

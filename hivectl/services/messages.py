@@ -58,8 +58,7 @@ class Messages:
             )
         stream = await self.stream_of(p.project or p.stream)
         log = self._h.journal.open(stream)
-        low, high = await asyncio.to_thread(self._bounds, log, p)
-        found = await asyncio.to_thread(_read, log, low, high, p)
+        found = await asyncio.to_thread(self._read, log, p)
         return {
             "items": [
                 msgspec.Raw(frames.event_object(stream, log.epoch, record))
@@ -71,6 +70,24 @@ class Messages:
             "first_seq": log.first_seq,
             "last_seq": log.last_seq,
         }
+
+    def _read(self, log: StreamLog, p: Any) -> Page:
+        low, high = self._bounds(log, p)
+        if low > high:
+            return Page([], high, is_end=True, scanned=0)
+        ends = (
+            {"before": high + 1, "last": low}
+            if p.order == "desc"
+            else {"after": low - 1, "last": high}
+        )
+        return scan.scan(
+            log,
+            match=_filter(p),
+            limit=p.limit,
+            max_bytes=PAGE_BYTES,
+            budget_lines=SCAN_RECORDS,
+            **ends,
+        )
 
     def _bounds(self, log: StreamLog, p: Any) -> tuple[int, int]:
         """First and last sequence number that may be on the page."""
@@ -150,22 +167,6 @@ def _raw_of(data: dict[str, Any], record: Record) -> bytes:
         return base64.b64decode(data["raw_b64"])
     raw = bytes(msgspec.json.decode(record.data, type=_Raw).raw)
     return raw or bytes(record.data)
-
-
-def _read(log: StreamLog, low: int, high: int, p: Any) -> Page:
-    if low > high:
-        return Page([], high, is_end=True, scanned=0)
-    ends = (
-        {"before": high + 1, "last": low} if p.order == "desc" else {"after": low - 1, "last": high}
-    )
-    return scan.scan(
-        log,
-        match=_filter(p),
-        limit=p.limit,
-        max_bytes=PAGE_BYTES,
-        budget_lines=SCAN_RECORDS,
-        **ends,
-    )
 
 
 def _filter(p: Any) -> Filter:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from hivectl.journal import scan
+from hivectl.journal import reader, scan
 from hivectl.journal.record import Draft
 from hivectl.journal.scan import Filter
 
@@ -119,3 +119,22 @@ def test_a_page_of_matches_is_bounded_by_bytes(log: Any) -> None:
 def test_a_direction_must_be_given(log: Any) -> None:
     with pytest.raises(ValueError, match="one of after and before"):
         scan.scan(log, match=Filter(), limit=1)
+
+
+def test_where_everything_is_wanted_no_more_is_read_than_what_is_shown(
+    log: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def lines_after(log: Any, seq: int, count: int, *, max_bytes: int) -> list[bytes]:
+        asked.append(count)
+        return read(log, seq, count, max_bytes=max_bytes)
+
+    read = reader.lines_after
+    monkeypatch.setattr(reader, "lines_after", lines_after)
+    page = scan.scan(log, match=Filter(), limit=7, after=20)
+    assert [record.seq for record in page.records] == list(range(21, 28))
+    assert (page.position, page.is_end, page.scanned) == (27, False, 7)
+    assert asked == [7]
+    scan.scan(log, match=Filter(execution="x_1"), limit=7, after=20)
+    assert asked[1] > 7
