@@ -41,11 +41,11 @@ class Report:
 
     def close(self, outcome: str) -> None:
         """Write it down for the runner, if it is there."""
-        folder = os.environ.get("HIVECTL_SOAK_REPORTS")
-        if folder:
+        reports = os.environ.get("HIVECTL_SOAK_REPORTS")
+        if reports:
             facts = {
                 "test": self.test, "outcome": outcome, "tried": self.tried,
                 "figures": self.figures, "missed": self.missed,
             }  # fmt: skip
-            with (Path(folder) / "reports.jsonl").open("a") as file:
+            with Path(reports).open("a") as file:
                 file.write(json.dumps(facts) + "\n")

@@ -101,7 +101,7 @@ def _have(row: Row, scale: float, *, again: bool) -> Result:
 
 
 def _run(row: Row, scale: float) -> Result:
-    reports = RESULTS / "reports.jsonl"
+    reports = RESULTS / f"{row.key}.jsonl"
     reports.unlink(missing_ok=True)
     begun = time.monotonic()
     command = [
@@ -111,7 +111,7 @@ def _run(row: Row, scale: float) -> Result:
     env = {
         **os.environ,
         "HIVECTL_SOAK_SCALE": str(scale),
-        "HIVECTL_SOAK_REPORTS": str(RESULTS),
+        "HIVECTL_SOAK_REPORTS": str(reports),
     }
     with (RESULTS / f"{row.key}.log").open("wb") as log:
         tests = subprocess.Popen(

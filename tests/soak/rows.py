@@ -52,7 +52,7 @@ ROWS = (
         (f"{KILLED}::test_a_kill_at_a_named_place_loses_nothing",
          f"{KILLED}::test_a_refused_write_at_a_named_place_loses_nothing"),
         (f"{KILLED}::test_a_hundred_kills_at_a_named_place_lose_nothing",),
-        "100 kills each", 60 * MINUTE,
+        "100 kills each", 100 * MINUTE,
     ),
     Row(
         "row03", "restart with many live runs and a long log",
