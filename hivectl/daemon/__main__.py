@@ -14,7 +14,7 @@ import os
 import sys
 from typing import Any
 
-from hivectl.daemon import redact
+from hivectl.logic import redact
 from hivectl.model.errors import ExitCode, HiveError
 
 _EXIT_HANG_S = 10.0

@@ -15,7 +15,6 @@ from hivectl.agents.claude_argv import secret_paths
 from hivectl.config import Places, Settings
 from hivectl.daemon import token_file
 from hivectl.daemon.lifecycle import Control, Runs
-from hivectl.daemon.redact import redact_text, redact_value
 from hivectl.engine.bus import Bus
 from hivectl.engine.courier import Courier
 from hivectl.engine.engine import Engine
@@ -27,6 +26,7 @@ from hivectl.journal.writer import Journal
 from hivectl.kit.aio import Nursery
 from hivectl.kit.files import boot_id, sync_dir
 from hivectl.kit.ids import make_id
+from hivectl.logic.redact import redact_text, redact_value
 from hivectl.model.errors import HiveError
 from hivectl.outlets.people import PeopleOutlet
 from hivectl.outlets.webhook import WebhookOutlet

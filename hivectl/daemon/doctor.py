@@ -21,9 +21,9 @@ from hivectl import __version__, config
 from hivectl.agents.claude import MOCK, ClaudeAgent
 from hivectl.config import Places, Settings
 from hivectl.daemon import doctor_listen, doctor_system, doctor_worktrees, lifecycle
-from hivectl.daemon.redact import redact_text
 from hivectl.kit import files
 from hivectl.logic.environment import inherited
+from hivectl.logic.redact import redact_text
 from hivectl.model.errors import HiveError
 from hivectl.outlets.people import MISSING, is_available
 

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from hivectl.config import Settings
-from hivectl.daemon import redact
 from hivectl.kit.clock import Clock, format_us
+from hivectl.logic import redact
 
 _log = logging.getLogger(__name__)
 

@@ -17,6 +17,7 @@ from hivectl.journal import reader
 from hivectl.journal.record import Entry, Lines, Record, count_of
 from hivectl.journal.writer import Journal, StreamLog
 from hivectl.kit.clock import MICROSECOND, Clock, parse_duration_s, parse_time_us
+from hivectl.logic.redact import excerpt
 from hivectl.model.errors import HiveError
 from hivectl.model.event import EVENTS
 from hivectl.protocol import frames as wire
@@ -303,7 +304,7 @@ class Bus:
         log = self._logs.get(stream)
         if log is None:
             if stream not in self._journal.streams():
-                raise HiveError("STREAM_NOT_FOUND", f"There is no stream {stream[:100]!r}.")
+                raise HiveError("STREAM_NOT_FOUND", f"There is no stream {excerpt(stream, 100)!r}.")
             log = self._logs[stream] = self._journal.open(stream)
             self._seen.setdefault(stream, log.last_seq)
         return log

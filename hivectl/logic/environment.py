@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 
 from hivectl.logic.options import invalid
+from hivectl.logic.redact import excerpt
 
 MARK = "HIVECTL_EXECUTION"
 """Found in /proc/<pid>/environ of everything a child starts."""
@@ -75,7 +76,7 @@ def validate_additions(additions: Mapping[str, str], *, field: str = "env") -> N
     for name, value in additions.items():
         if not _NAME.fullmatch(name):
             problems.append(
-                (f"{field}.{name[:80]}", "is no name of a variable", "letters, digits, _")
+                (f"{field}.{excerpt(name, 80)}", "is no name of a variable", "letters, digits, _")
             )
         elif name.startswith("HIVECTL_"):
             problems.append((f"{field}.{name}", "belongs to hivectl", "names not in HIVECTL_"))

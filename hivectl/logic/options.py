@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from hivectl.logic.redact import excerpt
 from hivectl.model.errors import HiveError
 from hivectl.model.work import Options
 
@@ -91,7 +92,7 @@ def _tools(value: tuple[str, ...]) -> Problem | None:
         return "has too many entries", f"at most {TOOLS_MAX}, {TOOLS_BYTES_MAX} bytes in all"
     for tool in value:
         if not _TOOL.fullmatch(tool) or _is_not_utf8(tool):
-            return f"has the entry {tool[:80]!r}, which names no tool", allowed
+            return f"has the entry {excerpt(tool, 80)!r}, which names no tool", allowed
     return None
 
 
@@ -155,9 +156,9 @@ def _dirs(value: tuple[str, ...]) -> Problem | None:
         return "has too many entries", allowed
     for path in value:
         if not path.startswith("/") or ".." in path.split("/"):
-            return f"has the entry {path[:80]!r}, which is not absolute", allowed
+            return f"has the entry {excerpt(path, 80)!r}, which is not absolute", allowed
         if _CONTROL.search(path) or _is_not_utf8(path) or len(path.encode()) > PATH_BYTES_MAX:
-            return f"has the entry {path[:80]!r}, which cannot be a path", allowed
+            return f"has the entry {excerpt(path, 80)!r}, which cannot be a path", allowed
     return None
 
 

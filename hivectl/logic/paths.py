@@ -15,6 +15,7 @@ from typing import NoReturn
 import msgspec
 
 from hivectl.logic.options import invalid
+from hivectl.logic.redact import excerpt
 from hivectl.model.errors import HiveError
 
 PATH_BYTES_MAX = 4096
@@ -54,7 +55,7 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
 
 def check_form(path: str) -> None:
     """Refuse what cannot be a path at all, before the disk is asked: HiveError INVALID_PATH."""
-    shown = _CONTROL.sub("\ufffd", path[:200])
+    shown = _CONTROL.sub("\ufffd", excerpt(path, 200))
     if not path.startswith("/"):
         _refuse("not_absolute", f"{shown!r} is not an absolute path.", shown)
     if _CONTROL.search(path):
@@ -167,7 +168,7 @@ def check_name(name: str) -> None:
     """Refuse what cannot be a project's name: HiveError INVALID_PARAMS."""
     if not _NAME.fullmatch(name):
         allowed = f"a-z 0-9 . _ -, beginning with a letter or digit, at most {NAME_MAX}"
-        raise invalid([("name", f"{name[:NAME_MAX]!r} is no name for a project", allowed)])
+        raise invalid([("name", f"{excerpt(name, NAME_MAX)!r} is no name for a project", allowed)])
     if _LIKE_AN_ID.fullmatch(name):
         raise invalid([("name", f"{name!r} looks like an id", "names that do not begin as x_")])
 

@@ -27,6 +27,7 @@ import msgspec
 
 from hivectl.logic import glob
 from hivectl.logic.options import invalid
+from hivectl.logic.redact import excerpt
 
 Action = Literal["allow", "deny", "ask"]
 ACTIONS: tuple[Action, ...] = ("allow", "deny", "ask")
@@ -326,7 +327,7 @@ def validate_policy(policy: Policy) -> None:
 
 
 def _condition_problems(name: str, pattern: str) -> Iterator[tuple[str, str, str]]:
-    where = f"match.{name[:80]}"
+    where = f"match.{excerpt(name, 80)}"
     if not _FIELD.fullmatch(name):
         yield where, "is no input field", "a name such as command or file_path"
         return

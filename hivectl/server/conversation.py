@@ -22,6 +22,7 @@ from hivectl.server.dispatch import Bindings, parse_params, report_bug
 from hivectl.server.following import Reply
 from hivectl.server.limits import Bucket
 from hivectl.server.peers import Peer
+from hivectl.server.problem import error_frame
 
 
 class Line(Protocol):
@@ -96,7 +97,7 @@ class Conversation:
         try:
             message = decode_object(data, max_bytes=self._limits.message_bytes)
         except HiveError as exc:
-            self._line.send(frames.encode_error(None, exc))
+            self._line.send(error_frame(None, exc))
             if exc.code != "TOO_LARGE":
                 self._line.fail(Close.BAD_MESSAGE, exc.message)
             return
@@ -106,7 +107,7 @@ class Conversation:
         try:
             self._on_request(frames.parse_request(message))
         except HiveError as exc:
-            self._line.send(frames.encode_error(request_id, exc))
+            self._line.send(error_frame(request_id, exc))
 
     def take_token(self, request_id: frames.RequestId | None) -> bool:
         """Whether one more message may come now; otherwise it is refused, or the connection ended."""
@@ -116,7 +117,7 @@ class Conversation:
             self._line.fail(Close.RATE_LIMITED, "too many messages")
         else:
             error = HiveError("RATE_LIMITED", retry_after_ms=self._bucket.wait_ms())
-            self._line.send(frames.encode_error(request_id, error))
+            self._line.send(error_frame(request_id, error))
         return False
 
     def _on_request(self, request: frames.Request) -> None:
@@ -131,7 +132,7 @@ class Conversation:
                 self._start_request(request.id, request, self._stranger())
                 return
             error = HiveError("UNAUTHENTICATED", "Say who you are first, with `auth`.")
-            self._line.send(frames.encode_error(request.id, error))
+            self._line.send(error_frame(request.id, error))
             self._line.fail(Close.NOT_AUTHENTICATED, "not authenticated")
             return
         self._start_request(request.id, request, self._caller)
@@ -158,7 +159,7 @@ class Conversation:
             _check_protocol(asked.protocol)
             self._check_credential(asked.token)
         except HiveError as exc:
-            self._line.send(frames.encode_error(request_id, exc, ours))
+            self._line.send(error_frame(request_id, exc, ours))
             if exc.code == "UNAUTHENTICATED":
                 self._line.fail(Close.NOT_AUTHENTICATED, "not authenticated")
             elif exc.code == "PROTOCOL_MISMATCH":
@@ -236,10 +237,10 @@ class Conversation:
                 result, then = result.result, result.then
             payload = frames.encode_result(request_id, result)
         except HiveError as exc:
-            payload = frames.encode_error(request_id, exc, caller.request)
+            payload = error_frame(request_id, exc, caller.request)
         except Exception as exc:  # noqa: BLE001  a result that is no JSON is a bug of one request only
             error = report_bug(exc, method.name, caller)
-            payload = frames.encode_error(request_id, error, caller.request)
+            payload = error_frame(request_id, error, caller.request)
         self._line.send(payload)
         if then is not None:
             then()

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from hivectl.kit.ids import make_id
+from hivectl.logic.redact import excerpt
 from hivectl.model.access import Caller
 from hivectl.model.errors import HiveError
 from hivectl.protocol.methods import METHODS, Method, params_model
@@ -63,7 +64,7 @@ class Dispatcher:
         close = difflib.get_close_matches(name[:100], METHODS, n=3)
         raise HiveError(
             "METHOD_NOT_FOUND",
-            f"There is no method {name[:100]!r}.",
+            f"There is no method {excerpt(name, 100)!r}.",
             hint=f"Did you mean `{close[0]}`?" if close else "",
             details={"did_you_mean": close} if close else None,
         )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from hivectl.engine.bus import VIEWS, Bus, Start
+from hivectl.logic.redact import excerpt
 from hivectl.model.access import Caller
 from hivectl.model.errors import HiveError
 from hivectl.protocol.frames import project_of
@@ -125,7 +126,9 @@ class Following:
     async def unsubscribe(self, _caller: Caller, asked: params.Unsubscribe) -> results.Unsubscribed:
         """Stop following."""
         if not self._follower.stop(asked.sub):
-            raise HiveError("INVALID_PARAMS", f"There is no subscription {asked.sub[:100]!r}.")
+            raise HiveError(
+                "INVALID_PARAMS", f"There is no subscription {excerpt(asked.sub, 100)!r}."
+            )
         return {"sub": asked.sub}
 
     async def join(self, caller: Caller, asked: params.ProjectRef) -> Reply:
@@ -172,7 +175,7 @@ class Following:
             elif name.startswith("project:"):
                 homes.add(await self._resolve(caller, name.removeprefix("project:")))
             else:
-                raise HiveError("STREAM_NOT_FOUND", f"There is no stream {name[:100]!r}.")
+                raise HiveError("STREAM_NOT_FOUND", f"There is no stream {excerpt(name, 100)!r}.")
         return homes, views
 
     async def _follow(

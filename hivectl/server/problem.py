@@ -1,4 +1,8 @@
-"""HTTP answers that are no method's result: RFC 9457 problems, and the headers every answer carries."""
+"""Answers that say no, on every transport: RFC 9457 problems, error frames, and the headers every answer carries.
+
+What the asker sent may be repeated in an error, but no secret in it: terminals, traces and bug reports keep
+errors for longer than anybody thinks.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +11,9 @@ from collections.abc import Sequence
 from http import HTTPStatus
 
 from hivectl.kit.clock import MICROSECOND, Clock
+from hivectl.logic.redact import redact_text, redact_value
 from hivectl.model.errors import HiveError
-from hivectl.protocol.frames import encode
+from hivectl.protocol.frames import RequestId, encode, encode_error
 
 Headers = Sequence[tuple[bytes, bytes]]
 
@@ -25,15 +30,33 @@ SECURITY_HEADERS: tuple[tuple[bytes, bytes], ...] = (
 )
 
 
+def without_secrets(error: HiveError) -> HiveError:
+    """What may be told of `error`: whatever has the name or shape of a secret is masked (S45)."""
+    kind = error.kind
+    return HiveError(
+        error.code,
+        error.message if error.message == kind.meaning else redact_text(error.message),
+        hint=error.hint if error.hint == kind.hint else redact_text(error.hint),
+        retry_after_ms=error.retry_after_ms,
+        details=redact_value(error.details) if error.details else None,
+    )
+
+
+def error_frame(request_id: RequestId | None, error: HiveError, request: str = "") -> bytes:
+    """The JSON-RPC answer of a request that failed, without secrets; id null when it could not be read."""
+    return encode_error(request_id, without_secrets(error), request)
+
+
 def problem_body(status: int, error: HiveError, request: str = "") -> bytes:
-    """The body: `code` is the contract, `detail` for people."""
+    """The body, without secrets: `code` is the contract, `detail` for people."""
+    shown = without_secrets(error)
     body = {
         "type": "about:blank",
-        "title": error.kind.meaning,
+        "title": shown.kind.meaning,
         "status": status,
-        "detail": error.message,
-        "code": error.code,
-        "hint": error.hint,
+        "detail": shown.message,
+        "code": shown.code,
+        "hint": shown.hint,
     }
     if request:
         body["request_id"] = request

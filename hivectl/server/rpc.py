@@ -17,6 +17,7 @@ from hivectl.server.dispatch import report_bug
 from hivectl.server.exchange import JSON, Answer, Request
 from hivectl.server.limits import Bucket
 from hivectl.server.peers import Peer
+from hivectl.server.problem import error_frame
 
 _SHARE = 10
 """How many connections' worth of messages one peer may send here: many programs share an address."""
@@ -103,5 +104,5 @@ def _error(request_id: frames.RequestId | None, error: HiveError, ours: str) -> 
         headers.append((b"www-authenticate", b"Bearer"))
     if error.retry_after_ms is not None:
         headers.append((b"retry-after", b"%d" % max(1, -(-error.retry_after_ms // 1000))))
-    body = frames.encode_error(request_id, error, ours)
+    body = error_frame(request_id, error, ours)
     return Answer(error.kind.http, body, headers=headers)

@@ -75,7 +75,7 @@ def load(settings: Settings) -> tuple[ssl.SSLContext, Certificate]:
     if "-----BEGIN CERTIFICATE-----" not in text:
         raise _refused(CERT, f"{cert} holds no certificate in PEM form", _what_it_is(cert, text))
     if "PRIVATE KEY-----" not in key_text:
-        hint = f"Set {KEY} to the file with `-----BEGIN PRIVATE KEY-----`."
+        hint = f"Set {KEY} to the file that begins with `BEGIN PRIVATE KEY`."
         raise _refused(KEY, f"{key} holds no private key in PEM form", hint)
     if "ENCRYPTED" in key_text:
         hint = f"Take the password off: openssl pkey -in {key} -out NEW, and chmod 600 NEW."

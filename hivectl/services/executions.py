@@ -17,6 +17,7 @@ from hivectl.logic import paths
 from hivectl.logic.account import account_of
 from hivectl.logic.environment import environment
 from hivectl.logic.options import is_session_id, validate_options
+from hivectl.logic.redact import excerpt
 from hivectl.model.access import Caller, Scope
 from hivectl.model.errors import HiveError
 from hivectl.model.project import Project
@@ -212,7 +213,7 @@ class Executions:
             and not allowed
         ):
             raise HiveError(
-                "FORBIDDEN", f"The prompt begins with the slash command {first[:80]}, and slash commands are off.",
+                "FORBIDDEN", f"The prompt begins with the slash command {excerpt(first, 80)}, and slash commands are off.",
                 hint=f"Allow them: `hivectl project update {project.name} --default slash_commands=true`, or begin with another word.",
                 details={"setting": "claude.slash_commands"},
             )  # fmt: skip
@@ -222,7 +223,7 @@ class Executions:
             return wanted
         if not is_session_id(wanted):
             raise HiveError(
-                "INVALID_PARAMS", f"{wanted[:80]!r} is no session: give `current`, `new` or a session's id.",
+                "INVALID_PARAMS", f"{excerpt(wanted, 80)!r} is no session: give `current`, `new` or a session's id.",
                 details={"errors": [{"pointer": "/session"}]},
             )  # fmt: skip
         known = await self._h.db.one("SELECT project FROM sessions WHERE id = ?", wanted)

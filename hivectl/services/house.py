@@ -13,6 +13,7 @@ from hivectl.engine.engine import Engine
 from hivectl.engine.publisher import Publisher
 from hivectl.journal.writer import Journal
 from hivectl.kit.clock import MICROSECOND, Clock, parse_duration_s, parse_time_us
+from hivectl.logic.redact import excerpt
 from hivectl.model.access import Caller
 from hivectl.model.errors import HiveError
 from hivectl.store.database import Database
@@ -45,7 +46,7 @@ def parse_later_us(text: str, now_us: int, name: str) -> int:
         at_us = _time_us(text)
     if at_us is None or not 0 <= at_us < LATEST_US:
         raise HiveError(
-            "INVALID_PARAMS", f"{name}: {text[:60]!r} is no time such as 2027-01-31T22:00 and no duration such as 90m.",
+            "INVALID_PARAMS", f"{name}: {excerpt(text, 60)!r} is no time such as 2027-01-31T22:00 and no duration such as 90m.",
             details={"errors": [{"pointer": f"/{name}"}]},
         )  # fmt: skip
     return at_us

@@ -13,6 +13,7 @@ from hivectl.journal.record import Record
 from hivectl.journal.scan import Filter, Page
 from hivectl.journal.writer import StreamLog
 from hivectl.kit.clock import parse_duration_s, parse_time_us
+from hivectl.logic.redact import excerpt
 from hivectl.model.access import Caller
 from hivectl.model.errors import HiveError
 from hivectl.protocol import frames
@@ -108,7 +109,7 @@ class Messages:
             return parse_time_us(text)
         except ValueError:
             raise HiveError(
-                "INVALID_PARAMS", f"{name}: {text[:80]!r} is neither a time such as 2026-01-31T08:00 nor an age such as 10m.",
+                "INVALID_PARAMS", f"{name}: {excerpt(text, 80)!r} is neither a time such as 2026-01-31T08:00 nor an age such as 10m.",
                 details={"errors": [{"pointer": f"/{name}"}]},
             ) from None  # fmt: skip
 

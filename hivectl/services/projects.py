@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
-import shutil
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +20,11 @@ from hivectl.model.project import Project, ProjectState
 from hivectl.model.work import Options
 from hivectl.ports import StopMode
 from hivectl.services import beside
+from hivectl.services.cloning import clone
 from hivectl.services.house import Handler, House, page_cursor
 from hivectl.services.views import project_view, trust_view
 from hivectl.store import projects as table
 from hivectl.store import rows, work
-
-CLONE_LIMIT_S = 600.0
-_REPO = re.compile(r"(https|ssh|git|file)://\S+|[\w.-]+@[\w.-]+:\S+|/\S+")
-
-_USERINFO = re.compile(r"(?<=://)[^/@]*@")
-"""May hold a password, which belongs into no message."""
 
 
 class Projects:
@@ -104,7 +96,7 @@ class Projects:
         self._rule(place, await self._others(), exists=True)
         path = Path(asked)
         if p.repo:
-            await _clone(p.repo, p.branch, path, self._h.settings().environment)
+            await clone(p.repo, p.branch, path, self._h.settings().environment)
             return path
         try:
             await asyncio.to_thread(path.mkdir, mode=0o755, parents=True)
@@ -347,75 +339,6 @@ def _checked_defaults(defaults: Any) -> dict[str, Any]:
     given: dict[str, Any] = defaults.model_dump(exclude_none=True)
     validate_options(options_of({k: v for k, v in given.items() if k in OPTION_NAMES}))
     return given
-
-
-async def _clone(repo: str, branch: str | None, path: Path, given: Mapping[str, str]) -> None:
-    """Clone, bounded in time, without prompts, hooks or ext:: transports."""
-    if not _REPO.fullmatch(repo) or repo.startswith("-") or (branch or "").startswith("-"):
-        raise HiveError(
-            "INVALID_PARAMS", f"{repo[:200]!r} is no address of a repository.",
-            hint="Give https://..., ssh://..., user@host:path or an absolute path.",
-        )  # fmt: skip
-    git = shutil.which("git")
-    if git is None:
-        raise HiveError(
-            "SPAWN_FAILED", "git was not found.", hint="Install git, or clone yourself."
-        )
-    argv = [
-        git,
-        "clone",
-        "--quiet",
-        *([f"--branch={branch}"] if branch else []),
-        "--",
-        repo,
-        str(path),
-    ]
-    keep = (
-        "PATH",
-        "HOME",
-        "SSH_AUTH_SOCK",
-        "LANG",
-        "HTTPS_PROXY",
-        "HTTP_PROXY",
-        "NO_PROXY",
-        "SSL_CERT_FILE",
-    )
-    env = {name: value for name, value in given.items() if name in keep}
-    env |= {
-        "GIT_TERMINAL_PROMPT": "0",
-        "GIT_ALLOW_PROTOCOL": "https:ssh:git:file",
-        "GIT_SSH_COMMAND": "ssh -oBatchMode=yes",
-    }
-    child = await asyncio.create_subprocess_exec(
-        *argv,
-        env=env,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    try:
-        async with asyncio.timeout(CLONE_LIMIT_S):
-            _, err = await child.communicate()
-    except BaseException as exc:
-        if child.returncode is None:
-            child.kill()
-            await child.wait()
-        await asyncio.to_thread(shutil.rmtree, path, ignore_errors=True)
-        if isinstance(exc, TimeoutError):
-            raise HiveError(
-                "INVALID_PATH", f"git took longer than {CLONE_LIMIT_S:.0f} s to clone it.",
-                hint="Clone it yourself, then register the directory.", details={"reason": "clone_failed"},
-            ) from None  # fmt: skip
-        raise
-    if child.returncode != 0:
-        await asyncio.to_thread(shutil.rmtree, path, ignore_errors=True)
-        lines = err.decode("utf-8", "replace").strip().splitlines() or ["no reason given"]
-        raise HiveError(
-            "INVALID_PATH",
-            f"git could not clone {_USERINFO.sub('', repo)}: {lines[-1][:500]}",
-            hint="Check the address, the branch and your access; the daemon has no terminal to ask for a password.",
-            details={"reason": "clone_failed"},
-        )
 
 
 def _remove_empty(path: Path) -> None:

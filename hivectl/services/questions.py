@@ -9,6 +9,7 @@ from typing import Any
 from hivectl.engine.effects import patience_for
 from hivectl.engine.questions import patience_of
 from hivectl.kit.clock import format_us
+from hivectl.logic.redact import excerpt
 from hivectl.model.access import Caller
 from hivectl.model.approval import Approval
 from hivectl.model.errors import HiveError
@@ -237,7 +238,9 @@ def _label(choice: int | str, labels: list[str]) -> str:
             raise _unfit("choices", f"there is no choice {choice}; there are {len(labels)}")
         return labels[choice - 1]
     if choice not in labels:
-        raise _unfit("choices", f"{choice[:200]!r} is no choice; give your own words as text")
+        raise _unfit(
+            "choices", f"{excerpt(choice, 200)!r} is no choice; give your own words as text"
+        )
     return choice
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from hivectl.engine.budgets import budgets_of
 from hivectl.kit.clock import format_us, parse_duration_s, parse_time_us
 from hivectl.logic import days
+from hivectl.logic.redact import excerpt
 from hivectl.model.access import Caller
 from hivectl.model.errors import HiveError
 from hivectl.services.house import Handler, House
@@ -89,7 +90,7 @@ class Usage:
             return parse_time_us(text)
         except ValueError:
             raise HiveError(
-                "INVALID_PARAMS", f"{name}: {text[:80]!r} is neither a time such as 2026-01-31, nor an age such as 7d.",
+                "INVALID_PARAMS", f"{name}: {excerpt(text, 80)!r} is neither a time such as 2026-01-31, nor an age such as 7d.",
                 details={"errors": [{"pointer": f"/{name}"}]},
             ) from None  # fmt: skip
 

@@ -1,11 +1,12 @@
+import json
 import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hivectl.daemon import redact
 from hivectl.kit import ids
+from hivectl.logic import redact
 
 SECRETS = {
     "anthropic": "sk-ant-api03-AbCdEfGhIjKlMnOpQrStUvWxYz0123456789",
@@ -42,6 +43,12 @@ def test_s45_known_shapes_are_taken_out_anywhere(name: str) -> None:
         '{"Authorization": "token abcdef123"}',
         "proxy-authorization=Bearer abcdef123",
         "curl -H 'Authorization: abcdef123dXNlcjpwYXNz'",
+        "Authorization: Negotiate abcdef123",
+        "Authorization: AWS4-HMAC-SHA256 Credential=x/y, Signature=abcdef123",
+        'Authorization: Digest username="me", response="abcdef123"',
+        'Authorization:   "Own abcdef123"',
+        "Cookie: theme=dark; session=abcdef123",
+        "set-cookie: a=b; x=abcdef123",
     ],
 )
 def test_s45_authorization_headers_lose_their_value(text: str) -> None:
@@ -73,6 +80,69 @@ def test_s45_assignments_to_telling_names_lose_their_value(text: str) -> None:
     assert redact.MASK in shown
     for secret in ("hunter22", "wJalrXUtnFEMI/K7MDENG", "abcdefgh"):
         assert secret not in shown
+
+
+WORDS = st.lists(st.integers(0, 16**6).map(lambda n: f"bird{n:06x}"), min_size=1, max_size=6)
+SPACES = st.sampled_from([" ", "  ", "\t", ", ", "; ", " = ", ": ", '" ', "' ", "\\ ", "} ", "&"])
+NAMES = st.sampled_from(
+    ["password", "client_secret", "API_KEY", "x-api-key", "GITHUB_TOKEN", "db-passphrase"]
+)
+SIGNS = st.sampled_from(["=", ": ", " = ", ":", "      = "])
+
+
+def json_in(value: object, depth: int) -> str:
+    for _ in range(depth):
+        value = json.dumps(value)
+    return str(value)
+
+
+@given(NAMES, SIGNS, WORDS, SPACES, st.sampled_from(["", "b"]), st.text(max_size=40))
+def test_s45_a_quoted_value_goes_whole(name: str, sign: str, words: list[str], space: str, kind: str, after: str) -> None:  # fmt: skip
+    value = space.join(words)
+    for quoted in (json.dumps(value), repr(value)):
+        shown = redact.redact_text(f"x {name}{sign}{kind}{quoted} {after}")
+        assert not [word for word in words if word in shown.removesuffix(after)]
+
+
+@given(NAMES, WORDS, SPACES, st.integers(1, 4))
+def test_s45_so_does_one_in_json_within_json(
+    name: str, words: list[str], space: str, depth: int
+) -> None:
+    shown = redact.redact_text(json_in({name: space.join(words), "user": "me"}, depth))
+    assert not [word for word in words if word in shown]
+    if "\\" not in space:
+        assert "me" in shown
+
+
+@given(WORDS, SPACES, st.text(alphabet="abcXYZ-09", min_size=1, max_size=20), st.booleans())
+def test_s45_a_header_loses_all_behind_its_name_whatever_the_scheme(
+    words: list[str], space: str, scheme: str, is_quoted: bool
+) -> None:
+    value = space.join([scheme, *words])
+    line = f"Authorization: {value}"
+    shown = redact.redact_text(f"GET /\r\n{line}\r\nAccept: x")
+    assert shown == f"GET /\r\nAuthorization: {redact.MASK}\r\nAccept: x"
+    shown = redact.redact_text(json.dumps([line, "Accept: x"]))
+    assert not [word for word in words if word in shown]
+    shown = redact.redact_text(json.dumps({"authorization": value, "accept": "x"}))
+    assert not [word for word in words if word in shown]
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("password='a b' user=bob", f"password='{redact.MASK}' user=bob"),
+        ('{"token": "a b", "n": 1}', f'{{"token": "{redact.MASK}", "n": 1}}'),
+        ("password='a b\nnext line", f"password='{redact.MASK}\nnext line"),
+        ("curl -H 'Authorization: X a b' url", f"curl -H 'Authorization: {redact.MASK}' url"),
+        ("token_path='a b' x", "token_path='a b' x"),
+        ("token_path='password=abc' x", f"token_path='password={redact.MASK}' x"),
+        ("env.API_KEY: must be a text", "env.API_KEY: must be a text"),
+        ('password=""', 'password=""'),
+    ],
+)
+def test_s45_no_more_than_the_value_is_masked(text: str, shown: str) -> None:
+    assert redact.redact_text(text) == shown
 
 
 def test_s45_passwords_in_urls_are_taken_out() -> None:
@@ -128,7 +198,12 @@ def test_s45_every_token_we_make_is_found_in_any_surrounding(before: str, after:
     assert token not in redact.redact_text(f"{before} {token} {after}")
 
 
-@given(st.text(alphabet="abc=: \n'\"token-_eyJ.sk-ant@/", max_size=400))
+@given(
+    st.lists(
+        st.sampled_from([*"abc=: \n'\"\\-_./[]b", "token", "eyJ", "sk-ant", "authorization", "cookie", redact.MASK]),
+        max_size=60,
+    ).map("".join)
+)  # fmt: skip
 def test_redaction_is_stable(text: str) -> None:
     once = redact.redact_text(text)
     assert redact.redact_text(once) == once
@@ -136,8 +211,12 @@ def test_redaction_is_stable(text: str) -> None:
 
 @pytest.mark.parametrize(
     "unit",
-    ["a", "token", "token=", "eyJ", "eyJaaaaaa.", "-----BEGIN ", "https://a:", "sk-", "Bearer "],
-)
+    [
+        "a", "token", "token=", "eyJ", "eyJaaaaaa.", "-----BEGIN ", "https://a:", "sk-", "Bearer ", "\\", '\\"', "\\'a",
+        'token="', "token='\\", 'token="\n', 'token=\\"', 'authorization:"', "authorization:", "'authorization=\n",
+        "token      ", "-token_id=", "cookie:\\\\\\",
+    ],
+)  # fmt: skip
 def test_hostile_text_costs_linear_time(unit: str) -> None:
     text = unit * (400_000 // len(unit))
     began = time.monotonic()

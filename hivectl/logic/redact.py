@@ -1,7 +1,7 @@
 """Takes secrets out of text and values before they reach a log, an error report or a webhook (S45).
 
-Two nets: the name of a field or assignment, and the shape of well-known credentials. Every pattern is
-bounded, so a hostile text costs linear time.
+Two nets: the name of a field or assignment, and the shape of well-known credentials. Whatever a pattern could
+try again from another place is bounded, so a hostile text costs linear time.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ MASK = "[redacted]"
 
 _TELLING_WORDS = r"(?:password|passwd|passphrase|secret|token|api[_-]?key|access[_-]?key|private[_-]?key|credential|authorization|cookie)"
 _SECRET_NAME = re.compile(_TELLING_WORDS, re.IGNORECASE)
-_HARMLESS_NAME = re.compile(
-    r"(?:tokens|[_-](?:file|path|dir|url|name|id|hash|count|limit|bytes|s|ms))$", re.IGNORECASE
-)
+_HARMLESS_ENDS = r"(?:tokens|[_-](?:file|path|dir|url|name|id|hash|count|limit|bytes|s|ms))"
+_HARMLESS_NAME = re.compile(rf"{_HARMLESS_ENDS}$", re.IGNORECASE)
 _DEPTH = 12
+_LONGEST = 4096
+"""So far behind a cut is looked for the rest of a secret."""
 
 # Order matters: whole blocks before the pieces they hold.
 _SHAPES: tuple[re.Pattern[str], ...] = (
@@ -38,18 +39,27 @@ _SHAPES: tuple[re.Pattern[str], ...] = (
     re.compile(r"(?<=\bBearer )[A-Za-z0-9._~+/=-]{6,}", re.IGNORECASE),
     re.compile(r"(?<=\bBasic )[A-Za-z0-9+/=]{8,}", re.IGNORECASE),
 )
-_HEADER = re.compile(
-    r"(?P<name>\b(?:proxy-)?authorization\b[\"']?\s{0,4}[:=]\s{0,4}[\"']?)"
-    r"(?:(?:bearer|basic|token|digest)\s{1,4})?[^\s\"',;]{1,4096}",
+# A value in quotes ends with the quote it began with (which JSON within JSON escapes), or with its line; a bare value
+# of a header with its line, another bare value with its word. Nothing stands behind a value in a pattern, so
+# however long it is there is no way back into it.
+_QUOTE = r"(?P<quote>\\{0,7}[\"'])"
+_QUOTED = r"(?:[^\\\"'\r\n]+|\\{1,8}(?P=quote)|(?!(?P=quote))[^\r\n])+"
+_SIGN = r"\\{0,7}[\"']?\s{0,20}[=:]\s{0,20}"
+_HEADER_NAME = r"\b(?:(?:proxy-)?authorization|(?:set-)?cookie)\b"
+_HEADER = re.compile(rf"(?P<head>{_HEADER_NAME}{_SIGN}{_QUOTE}){_QUOTED}", re.IGNORECASE)
+_BARE_HEADER = re.compile(
+    rf"(?P<head>{_QUOTE}?{_HEADER_NAME}\s{{0,20}}[=:]\s{{0,20}}+)(?!\\{{0,7}}[\"'])(?(quote){_QUOTED}|[^\r\n]+)",
     re.IGNORECASE,
 )
-_ASSIGNMENT = re.compile(
-    rf"(?P<name>(?<![\w-])[\w-]{{0,48}}{_TELLING_WORDS}[\w-]{{0,48}})"
-    r"(?P<sign>[\"']?\s{0,4}[=:]\s{0,4})(?P<quote>[\"']?)(?P<value>[^\s\"',;&)}\]]{3,4096})",
+_NAME = rf"(?<![\w-])(?![\w-]{{0,120}}{_HARMLESS_ENDS}{_SIGN})[\w-]{{0,48}}{_TELLING_WORDS}[\w-]{{0,48}}"
+_ASSIGNMENT = re.compile(rf"(?P<head>{_NAME}{_SIGN}[bru]{{0,2}}{_QUOTE}){_QUOTED}", re.IGNORECASE)
+_BARE_ASSIGNMENT = re.compile(
+    # Not what was masked, and not what an error of ours says of a name: `env.API_KEY: must be a text`.
+    rf"(?P<head>{_NAME}{_SIGN})(?!\[redacted|(?:must|may|are|has|cannot|belongs)\s)[^\s\"',;&)}}\]]{{3,}}",
     re.IGNORECASE,
 )
 _USERINFO = re.compile(
-    r"(?P<start>\b[a-z][a-z0-9+.-]{1,20}://[^\s/:@]{0,256}:)[^\s/@]{1,1024}(?=@)"
+    r"(?P<head>\b[a-z][a-z0-9+.-]{1,20}://[^\s/:@\"]{0,256}:)[^\s/@\"]{1,1024}(?=@)"
 )
 
 
@@ -62,15 +72,18 @@ def redact_text(text: str) -> str:
     """`text` with every recognised secret replaced by MASK."""
     for shape in _SHAPES:
         text = shape.sub(MASK, text)
-    text = _HEADER.sub(lambda found: found["name"] + MASK, text)
-    text = _ASSIGNMENT.sub(_assignment, text)
-    return _USERINFO.sub(lambda found: found["start"] + MASK, text)
+    for place in (_USERINFO, _HEADER, _BARE_HEADER, _ASSIGNMENT, _BARE_ASSIGNMENT):
+        text = place.sub(_keep_head, text)
+    return text
 
 
-def _assignment(found: re.Match[str]) -> str:
-    if not is_secret_name(found["name"]) or found["value"].startswith(MASK[:-1]):
-        return found[0]
-    return found["name"] + found["sign"] + found["quote"] + MASK
+def excerpt(text: str, most: int) -> str:
+    """The beginning of `text`, without secrets: cut the other way round, half of one would stay."""
+    return redact_text(text[: most + _LONGEST])[:most]
+
+
+def _keep_head(found: re.Match[str]) -> str:
+    return str(found["head"]) + MASK
 
 
 def redact_value(value: Any, name: str = "") -> Any:
