@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -41,6 +42,9 @@ _PLACES = (
 )
 _POLL_S = 0.02
 _PROBE_S = 2.0
+_WORDS_BYTES = 4096
+_TOLD = re.compile(r"hivectl: (?P<what>.+)(?:\n  why:  .*)?(?:\n  next: (?P<step>.+))?")
+"""What `python -m hivectl.daemon` says when it will not start."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,18 +79,25 @@ def find_endpoint(settings: Settings) -> Endpoint:
     wanted = env.get("HIVECTL_URL")
     if not wanted:
         return Endpoint(url="ws://localhost/ws", socket=settings.places.socket)
-    parts = urlsplit(wanted)
-    scheme = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}.get(parts.scheme)
-    if scheme is None or not parts.hostname:
-        raise HiveError(
-            "CONFIG_INVALID",
-            f"HIVECTL_URL = {wanted!r} is no address of a daemon",
-            hint="Give it as http://127.0.0.1:4483.",
-        )
-    token = env.get("HIVECTL_TOKEN") or _own_token(settings, parts.hostname)
+    scheme, host, place = _parts(wanted)
+    token = env.get("HIVECTL_TOKEN") or _own_token(settings, host)
     ca = env.get("HIVECTL_CA_FILE")
     ca_file = Path(ca).expanduser().absolute() if ca else None
-    return Endpoint(url=f"{scheme}://{parts.netloc}/ws", token=token, ca_file=ca_file)
+    return Endpoint(url=f"{scheme}://{place}/ws", token=token, ca_file=ca_file)
+
+
+def _parts(wanted: str) -> tuple[str, str, str]:
+    """(ws or wss, host, host with port) of a URL."""
+    with suppress(ValueError):  # brackets without an address, a port that is none
+        parts = urlsplit(wanted)
+        scheme = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}.get(parts.scheme)
+        if scheme and parts.hostname and parts.port != 0:
+            return scheme, parts.hostname, parts.netloc
+    raise HiveError(
+        "CONFIG_INVALID",
+        f"HIVECTL_URL = {wanted!r} is no address of a daemon",
+        hint="Give it as http://127.0.0.1:4483.",
+    )
 
 
 def _own_token(settings: Settings, host: str) -> str | None:
@@ -199,6 +210,7 @@ class _Start:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._process: subprocess.Popen[bytes] | None = None
+        self._words = -1
         self._is_unit_started = False
         state = settings.places.state
         try:
@@ -226,7 +238,8 @@ class _Start:
         if self._process is None:
             self._is_unit_started = _start_unit(self._settings)
             if not self._is_unit_started:
-                self._process = _spawn(self._settings)
+                self._forget_words()
+                self._process, self._words = _spawn(self._settings)
             return
         code = self._process.poll()
         if code is None or code == 0:
@@ -235,15 +248,30 @@ class _Start:
             self._process = None
             time.sleep(_POLL_S * 5)
             return
+        what, step = self._told()
         raise HiveError(
             "UNAVAILABLE",
-            f"The daemon ended at once, with code {code}.",
-            hint="`hivectl daemon run` shows why; so does `hivectl daemon logs`.",
+            f"The daemon ended at once, with code {code}{f': {what}' if what else '.'}",
+            hint=step or "`hivectl daemon run` shows why; so does `hivectl daemon logs`.",
             details={"exit_code": code},
         )
 
+    def _told(self) -> tuple[str, str]:
+        """What the daemon said for its end, and the next step; empty where it said nothing."""
+        told = ""
+        with suppress(BlockingIOError):  # what it left behind may hold the other end open
+            told = os.read(self._words, _WORDS_BYTES).decode(errors="replace")
+        found = _TOLD.match(told)
+        return (found["what"], found["step"] or "") if found else ("", "")
+
+    def _forget_words(self) -> None:
+        if self._words >= 0:
+            os.close(self._words)
+            self._words = -1
+
     def close(self) -> None:
         """Let others have their turn."""
+        self._forget_words()
         os.close(self._lock)
         if self._process is not None and self._process.poll() is None:
             # A long-lived program may have started it: somebody must take its exit code one day.
@@ -269,13 +297,25 @@ def _start_unit(settings: Settings) -> bool:
     return False
 
 
-def _spawn(settings: Settings) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        daemon_argv("run"),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-        cwd="/",
-        env=daemon_env(settings),
-    )
+def _spawn(settings: Settings) -> tuple[subprocess.Popen[bytes], int]:
+    """The daemon's process, and where to read why it would not start. Neither end ever blocks: a daemon
+    outlives who started it, and must not wait for somebody to read."""
+    told, says = os.pipe()
+    try:
+        os.set_blocking(told, False)
+        os.set_blocking(says, False)
+        process = subprocess.Popen(
+            daemon_argv("run"),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=says,
+            start_new_session=True,
+            cwd="/",
+            env=daemon_env(settings),
+        )
+    except BaseException:
+        os.close(told)
+        raise
+    finally:
+        os.close(says)
+    return process, told

@@ -14,6 +14,7 @@ import sqlite3
 import stat
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -144,13 +145,24 @@ def _places(settings: Settings) -> Iterable[Check]:
     places = settings.places
     for name, path in (("state", places.state), ("runtime", places.runtime)):
         try:
-            lifecycle.refuse_loose(path)
+            with suppress(NotADirectoryError):
+                lifecycle.refuse_loose(path)
         except HiveError as exc:
             yield Check(
                 f"{name}_dir", "fail", exc.message, "The daemon refuses to start.", exc.hint
             )
             continue
-        standing = "private" if path.exists() else "is made at the first start"
+        nearest = next(place for place in (path, *path.parents) if place.exists())
+        if not (nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)):
+            yield Check(
+                f"{name}_dir",
+                "fail",
+                f"the {name} directory {path} cannot be used: nothing can be written to {nearest}",
+                "The daemon refuses to start.",
+                "Mend it, or put everything elsewhere with HIVECTL_HOME.",
+            )
+            continue
+        standing = "private" if nearest == path else "is made at the first start"
         yield Check(f"{name}_dir", "ok", f"{name} directory {path}: {standing}")
     yield from _token(places)
 
@@ -158,7 +170,7 @@ def _places(settings: Settings) -> Iterable[Check]:
 def _token(places: Places) -> Iterable[Check]:
     try:
         found = places.token_file.lstat()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return
     if not stat.S_ISREG(found.st_mode) or stat.S_IMODE(found.st_mode) & 0o077:
         yield Check(

@@ -99,7 +99,7 @@ def is_locked(path: Path) -> bool:
     """Whether somebody holds the lock of `path` now; False when the file does not exist."""
     try:
         fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

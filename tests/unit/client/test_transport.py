@@ -35,7 +35,9 @@ def test_a_url_means_tcp(tmp_path, url, expected):
     assert (found.url, found.socket, found.token) == (expected, None, "t")
 
 
-@pytest.mark.parametrize("url", ["127.0.0.1:4483", "ftp://x", "http://"])
+@pytest.mark.parametrize(
+    "url", ["127.0.0.1:4483", "ftp://x", "http://", "https://x:99999", "http://x:y", "http://[1"]
+)
 def test_a_url_that_is_none_is_refused(tmp_path, url):
     with pytest.raises(HiveError) as caught:
         transport.find_endpoint(settings_of(tmp_path, HIVECTL_URL=url))
@@ -116,6 +118,25 @@ def test_a_daemon_that_ends_at_once_is_told_with_its_code(tmp_path, pretend):
         transport.ensure_running(settings_of(tmp_path), autostart=True, say=lambda _text: None)
     assert "code 78" in caught.value.message
     assert "daemon run" in caught.value.hint
+
+
+def test_a_daemon_that_says_why_it_will_not_start_is_heard(tmp_path, pretend):
+    pretend(
+        "import sys; sys.stderr.write('hivectl: the key is open\\n  why:  w\\n  next: chmod it\\n'); sys.exit(2)"
+    )
+    with pytest.raises(HiveError) as caught:
+        transport.ensure_running(settings_of(tmp_path), autostart=True, say=lambda _text: None)
+    assert caught.value.message == "The daemon ended at once, with code 2: the key is open"
+    assert caught.value.hint == "chmod it"
+
+
+def test_a_daemon_that_says_more_than_anybody_reads_is_not_held_up(tmp_path, pretend):
+    pretend(
+        "import os\nfor _ in range(100):\n try: os.write(2, bytes(8192))\n except BlockingIOError: os._exit(7)"
+    )
+    with pytest.raises(HiveError) as caught:
+        transport.ensure_running(settings_of(tmp_path), autostart=True, say=lambda _text: None)
+    assert caught.value.message == "The daemon ended at once, with code 7."
 
 
 def test_losing_the_daemon_s_lock_is_no_failure(tmp_path, pretend):

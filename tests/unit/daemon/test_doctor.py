@@ -89,6 +89,14 @@ async def test_s33_loose_state_directory_fails(env: dict[str, str], places: conf
     assert (check.status, "chmod 700" in check.next) == ("fail", True)
 
 
+async def test_a_place_that_cannot_be_made_is_a_failure(
+    env: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    check = await finding(env | {"HIVECTL_HOME": str(tmp_path / "file" / "home")}, "state_dir")
+    assert (check.status, str(tmp_path / "file") in check.what) == ("fail", True)
+
+
 async def test_s33_open_token_fails(env: dict[str, str], places: config.Places) -> None:
     places.token_file.write_text("x")
     places.token_file.chmod(0o644)

@@ -22,6 +22,21 @@ def test_calls_of_writing_tools_tell_paths() -> None:
     assert files.paths() == ["/p/a", "/p/b"]
 
 
+def test_a_call_that_was_refused_or_failed_changed_nothing() -> None:
+    files = Files()
+    for name, path in (("t1", "/p/denied"), ("t2", "/p/written")):
+        block = {"type": "tool_use", "id": name, "name": "Write", "input": {"file_path": path}}
+        files.see("message", json.dumps({"raw": {"message": {"content": [block]}}}).encode())
+    answers = [
+        {"type": "tool_result", "tool_use_id": "t1", "is_error": True, "content": "no"},
+        {"type": "tool_result", "tool_use_id": "t2", "is_error": False, "content": "done"},
+    ]
+    failure = json.dumps({"raw": {"message": {"content": answers}}}).encode()
+    assert may_write(failure)
+    files.see("message", failure)
+    assert files.paths() == ["/p/written"]
+
+
 def test_what_changed_on_disk_counts_more_than_what_was_meant() -> None:
     files = Files()
     files.see("message", call("Write", file_path="/p/meant"))
