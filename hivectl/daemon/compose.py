@@ -26,7 +26,7 @@ from hivectl.journal.writer import Journal
 from hivectl.kit.aio import Nursery
 from hivectl.kit.files import boot_id, sync_dir
 from hivectl.kit.ids import make_id
-from hivectl.logic.redact import redact_text, redact_value
+from hivectl.logic.redact import redact_text
 from hivectl.model.errors import HiveError
 from hivectl.outlets.people import PeopleOutlet
 from hivectl.outlets.webhook import WebhookOutlet
@@ -139,8 +139,6 @@ class Daemon:
             nursery=self._nursery,
             people=PeopleOutlet(self._settings.environment),
             webhooks=WebhookOutlet(self._webhook_secret, self._control.clock),
-            redact_text=redact_text,
-            redact_value=redact_value,
         )
         publisher.before_forgetting = courier.derive
         self._courier = courier

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from fnmatch import fnmatchcase
-from typing import Any
 from urllib.parse import urlsplit
 
 from hivectl.config import Settings
@@ -21,17 +20,9 @@ LABEL_CHARS = 60
 class Audience:
     """Reads the settings anew when they were replaced. May be asked from any thread."""
 
-    def __init__(
-        self,
-        settings: Callable[[], Settings],
-        *,
-        redact_text: Callable[[str], str],
-        redact_value: Callable[[Any], Any],
-    ) -> None:
-        """The two functions take secrets out of text and of JSON."""
+    def __init__(self, settings: Callable[[], Settings]) -> None:
+        """Over the settings in force."""
         self._settings = settings
-        self._redact_text = redact_text
-        self._redact_value = redact_value
         self._known: tuple[Settings, Plan] | None = None
 
     def plan(self) -> Plan:
@@ -64,8 +55,6 @@ class Audience:
                 name for name in durable if any(fnmatchcase(name, item) for item in patterns)
             ),
             same_us=int(settings.seconds("notify.dedupe_s") * MICROSECOND),
-            redact_text=self._redact_text,
-            redact_value=self._redact_value,
         )
 
 

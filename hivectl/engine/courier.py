@@ -61,8 +61,6 @@ class Courier:
         nursery: Nursery,
         people: Outlet,
         webhooks: Outlet,
-        redact_text: Callable[[str], str],
-        redact_value: Callable[[Any], Any],
     ) -> None:
         """Nothing is sent before `run`."""
         self._settings = settings
@@ -70,7 +68,7 @@ class Courier:
         self._db = db
         self._nursery = nursery
         self._outlets: Mapping[bool, Outlet] = {False: people, True: webhooks}
-        self._audience = Audience(settings, redact_text=redact_text, redact_value=redact_value)
+        self._audience = Audience(settings)
         self._news = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._busy: set[str] = set()

@@ -1,7 +1,7 @@
 """From an event to what a person is told, and from several of those to one message.
 
 Everything that came from a model, a tool or a file is made plain here: one line, bounded, without
-controls, and without what would call whole chat rooms. Secrets go by the function that is handed in.
+controls, without secrets, and without what would call whole chat rooms.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from hivectl.logic.redact import MASK, excerpt, is_secret_name
 from hivectl.model.notification import NOTICE_KINDS, Notice, Notification
 
 TEXT_CHARS = 500
@@ -61,7 +62,6 @@ def notice_of(
     *,
     project: str,
     execution: str | None,
-    redact: Callable[[str], str],
 ) -> Notice | None:
     """What an event tells a person; None when nothing. `project` is its name, empty for the daemon's own."""
     make = _MAKERS.get(type_)
@@ -73,9 +73,9 @@ def notice_of(
     return Notice(
         kind=kind,
         key=key,
-        title=plain(redact(head), TITLE_CHARS),
-        text=plain(redact(str(text)[: TEXT_CHARS * 4])),
-        hint=plain(hint, LINE_CHARS),
+        title=plain(excerpt(head, TITLE_CHARS * 4), TITLE_CHARS),
+        text=plain(excerpt(text, TEXT_CHARS * 4)),
+        hint=plain(excerpt(hint, LINE_CHARS * 4), LINE_CHARS),
         subject=subject,
     )
 
@@ -194,7 +194,7 @@ def _notice(data: Mapping[str, Any], _execution: str) -> _Made | None:
     text = str(data.get("message", ""))
     return (
         "notice",
-        f"notice:{code}:{text[:200]}",
+        f"notice:{code}:{excerpt(text, 200)}",
         "hivectl",
         text,
         str(data.get("hint") or ""),
@@ -255,15 +255,18 @@ def _line(item: Notification) -> str:
 # --- for programs ----------------------------------------------------------------------------------
 
 
-def bounded(value: Any, depth: int = _DEPTH) -> Any:
-    """A copy of JSON whose texts, lists and depth have limits: an input of Claude's may be megabytes."""
+def bounded(value: Any, name: str = "", depth: int = _DEPTH) -> Any:
+    """A copy of JSON without secrets whose texts, lists and depth have limits: an input of Claude's may be megabytes."""
+    if isinstance(value, bool | int | float) or value is None:
+        return value
+    if is_secret_name(name):
+        return MASK
     if isinstance(value, str):
-        return value if len(value) <= STRING_CHARS else value[:STRING_CHARS] + "…"
-    if depth == 0 and isinstance(value, dict | list):
+        # Not the other way round: the half of a secret before a cut has no shape any more.
+        return excerpt(value, STRING_CHARS) + ("…" if len(value) > STRING_CHARS else "")
+    if depth == 0:
         return "…"
     if isinstance(value, dict):
         some = list(value.items())[:LIST_ITEMS]
-        return {str(key)[:200]: bounded(item, depth - 1) for key, item in some}
-    if isinstance(value, list):
-        return [bounded(item, depth - 1) for item in value[:LIST_ITEMS]]
-    return value
+        return {excerpt(key, 200): bounded(item, key, depth - 1) for key, item in some}
+    return [bounded(item, "", depth - 1) for item in value[:LIST_ITEMS]]

@@ -30,6 +30,8 @@ _PEM_BYTES = 1024 * 1024
 _NO_CHECK_TIME = 0x200000
 """OpenSSL's X509_V_FLAG_NO_CHECK_TIME: dates are told of, they are no reason not to start."""
 _MOST_STEPS = 8
+_MOST_READS = 3
+"""Files that are others each time they were read are left for the next look."""
 _DAY_S = 86400.0
 
 
@@ -60,7 +62,10 @@ class Certificate(msgspec.Struct, frozen=True, kw_only=True):
         return ""
 
 
-def load(settings: Settings) -> tuple[ssl.SSLContext, Certificate]:
+Loaded = tuple[ssl.SSLContext, Certificate]
+
+
+def load(settings: Settings) -> Loaded:
     """A context that serves the configured certificate, and what that is.
 
     Raises HiveError CONFIG_INVALID: a file is missing, unreadable, open to others, no PEM, encrypted; the
@@ -202,7 +207,12 @@ class Credentials:
     """The certificate in use. `context` is for connections that come; those that live keep theirs."""
 
     def __init__(
-        self, settings: Settings, clock: Clock, *, tell: Callable[[str, str], None]
+        self,
+        settings: Settings,
+        clock: Clock,
+        *,
+        tell: Callable[[str, str], None],
+        load: Callable[[Settings], Loaded] = load,
     ) -> None:
         """`tell(message, hint)` hears once of each thing that people must know.
 
@@ -210,11 +220,12 @@ class Credentials:
         self._settings = settings
         self._clock = clock
         self._tell = tell
+        self._load = load
         self._told = ""
         self._seen = self._identity()
         self.fault = ""
         """Why the newest files are not in use."""
-        self.context, self.certificate = load(settings)
+        self.context, self.certificate = self._read()
         self._tell_dates()
 
     @property
@@ -241,9 +252,8 @@ class Credentials:
 
     def reload(self) -> bool:
         """Read the files again; what is wrong is told, and then the certificate before stays in use."""
-        self._seen = self._identity()
         try:
-            context, certificate = load(self._settings)
+            context, certificate = self._read()
         except HiveError as exc:
             fault = f"The new TLS certificate is not used, the one before stays: {exc.message}"
             if fault != self.fault:
@@ -254,6 +264,25 @@ class Credentials:
         self.context, self.certificate, self.fault = context, certificate, ""
         self._tell_dates()
         return is_new
+
+    def _read(self) -> Loaded:
+        """What the files hold when they are the same behind the reading as before: it reads them more than once,
+        and what two writings left of a certificate and its key is neither a certificate nor a fault."""
+        for _ in range(_MOST_READS):
+            self._seen = self._identity()
+            found: Loaded | HiveError
+            try:
+                found = self._load(self._settings)
+            except HiveError as exc:
+                found = exc
+            if self._identity() != self._seen:
+                continue
+            if isinstance(found, HiveError):
+                raise found
+            return found
+        raise _refused(
+            CERT, "the files change while they are read", "They are read again by themselves."
+        )
 
     def _tell_dates(self) -> None:
         problem = self.certificate.problem(self._now_s())

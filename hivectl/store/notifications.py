@@ -7,7 +7,7 @@ crash either the events are still in the outbox, or their notifications are here
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -52,8 +52,6 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """Types of events that webhooks get."""
     same_us: int
     """The same thing is told once in so long."""
-    redact_text: Callable[[str], str]
-    redact_value: Callable[[Any], Any]
 
     @property
     def people(self) -> list[Target]:
@@ -109,9 +107,7 @@ def _derive_one(tx: Tx, row: Any, plan: Plan) -> int:
         answered(tx, str(data.get("id", "")))
         return made
     name = _project_name(tx, project)
-    notice = notices.notice_of(
-        row["type"], data, project=name, execution=row["execution"], redact=plan.redact_text
-    )
+    notice = notices.notice_of(row["type"], data, project=name, execution=row["execution"])
     if notice is None or notice.kind not in plan.kinds:
         return made
     return made + add(
@@ -163,9 +159,10 @@ def _add_event(tx: Tx, row: Any, data: dict[str, Any], project: str | None, plan
         "session": row["session"],
         "actor": row["actor"],
     }
-    body = rows.dump({**envelope, "data": plan.redact_value(notices.bounded(data))})
+    told = notices.bounded(data)
+    body = rows.dump({**envelope, "data": told})
     if len(body) > PAYLOAD_BYTES:
-        short = {name: data[name] for name in ("id", "state", "kind") if name in data}
+        short = {name: told[name] for name in ("id", "state", "kind") if name in told}
         body = rows.dump({**envelope, "data": short, "is_truncated": True})
     message = Notification(
         id=id_, kind=EVENT, dedupe=f"event:{row['id']}", project=project, execution=row["execution"],

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import re
+from collections import Counter
+from functools import cache
 
 import pytest
 
@@ -12,41 +14,51 @@ from tests.arch import source
 PAGE = (source.ROOT / "SECURITY.md").read_text(encoding="utf-8")
 ROW = re.compile(r"^\| (S\d\d(?:, S\d\d)*) \| ([^|]*) \| ([^|]*) \|([^|]*)\|$", re.MULTILINE)
 ROWS = [(number, *row[1:]) for row in ROW.findall(PAGE) for number in row[0].split(", ")]
-DONE = {number: where for number, _, state, where in ROWS if state.startswith("done")}
-BY_OTHER_MEANS = {"S21": "test_source"}
+
+
+def named_places(where: str) -> list[str]:
+    """Files and folders below tests/; one without a folder is in that of the one before it."""
+    places: list[str] = []
+    for part in where.split(","):
+        place = part.strip().partition(" ")[0]
+        is_beside = "/" not in place and place.startswith("test_") and places
+        places.append(f"{places[-1].rpartition('/')[0]}/{place}" if is_beside else place)
+    return places
+
+
+TESTED = {number: where.strip() for number, _, state, where in ROWS if where.strip()}
+DONE = [number for number, _, state, _ in ROWS if state.startswith("done")]
+BY_OTHER_MEANS = {"S21": "arch/test_source"}
 """What no test of a single thing can show: a rule over the whole source."""
+PLACES = [(number, place) for number in TESTED for place in named_places(TESTED[number])]
 
 
-def numbered_tests() -> dict[str, list[str]]:
-    """The tests by the numbers in their names."""
-    found: dict[str, list[str]] = {}
-    for path in source.python_files("tests"):
-        for node in source.nodes(path):
-            is_test = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-            if is_test and node.name.startswith("test_s"):
-                for number in re.findall(r"(?<=_)s\d\d(?=_)", node.name):
-                    found.setdefault(number.upper(), []).append(source.name(path))
-    return found
+@cache
+def numbers_in(place: str) -> Counter[str]:
+    """How many tests of each number are in a file or folder below tests/."""
+    path = source.ROOT / "tests" / place
+    files = [path.with_suffix(".py")] if path.with_suffix(".py").is_file() else path.rglob("*.py")
+    return Counter(
+        number.upper()
+        for file in files
+        for node in source.nodes(file)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and node.name.startswith("test_")
+        for number in re.findall(r"(?<=_)s\d\d(?=_)", node.name)
+    )
 
 
 def test_all_48_numbers_are_in_the_table_once() -> None:
     assert [number for number, *_ in ROWS] == [f"S{number:02}" for number in range(1, 49)]
 
 
-@pytest.mark.parametrize("number", DONE)
-def test_what_is_done_has_a_test_of_its_number_in_a_file_that_the_table_names(number: str) -> None:
-    if number in BY_OTHER_MEANS:
-        assert BY_OTHER_MEANS[number] in DONE[number]
-        return
-    files = numbered_tests().get(number, [])
-    places = [part.strip().split(" ")[0] for part in DONE[number].split(",")]
-    named = [file for file in files if any(place.split("/")[-1] in file for place in places)]
-    assert named, f"{number}: tests {files or 'none'}, the table says {DONE[number]}"
+def test_what_is_done_says_where_it_is_tested() -> None:
+    assert [number for number in DONE if number not in TESTED] == []
 
 
-@pytest.mark.parametrize("number", DONE)
-def test_every_place_the_table_names_exists(number: str) -> None:
-    there = {source.name(path).removesuffix(".py") for path in source.python_files("tests")}
-    for place in (part.strip().split(" ")[0] for part in DONE[number].split(",")):
-        tail = place.split("/")[-1]
-        assert any(f"/{tail}" in name or f"{tail}/" in name for name in there), place
+@pytest.mark.parametrize(("number", "place"), PLACES)
+def test_each_place_that_a_row_names_is_there_and_tests_its_number(number: str, place: str) -> None:
+    path = source.ROOT / "tests" / place
+    assert path.is_dir() or path.with_suffix(".py").is_file(), f"{number}: no tests/{place}"
+    if BY_OTHER_MEANS.get(number) != place:
+        assert numbers_in(place)[number], f"{number}: tests/{place} has no test of that number"

@@ -37,7 +37,7 @@ def _allow(daemon: Daemon) -> None:
     daemon.call("policy.add", action="allow", tool="Bash")
 
 
-def test_claude_keeps_the_budget_of_an_execution_and_the_command_exits_with_9(
+def test_s31_claude_keeps_the_budget_of_an_execution_and_the_command_exits_with_9(
     daemon: Daemon,
 ) -> None:
     ran = _hive(daemon, "exec", "-p", "web", "--budget", "0.5", mock(cost_usd=0.6, turns=3))
@@ -48,7 +48,7 @@ def test_claude_keeps_the_budget_of_an_execution_and_the_command_exits_with_9(
     assert found["cost_usd"] >= 0.6
 
 
-def test_tokens_that_pass_the_budget_stop_the_run_in_the_middle_and_it_says_so(
+def test_s31_tokens_that_pass_the_budget_stop_the_run_in_the_middle_and_it_says_so(
     daemon: Daemon,
 ) -> None:
     _allow(daemon)
@@ -82,7 +82,7 @@ def test_a_project_whose_day_is_used_up_waits_and_says_until_when(daemon: Daemon
     assert daemon.wait(accepted["execution"])["state"] == "completed"
 
 
-def test_a_run_that_uses_up_the_day_of_its_project_is_stopped(daemon: Daemon) -> None:
+def test_s31_a_run_that_uses_up_the_day_of_its_project_is_stopped(daemon: Daemon) -> None:
     _allow(daemon)
     daemon.call("project.update", project="web", defaults={"budget_tokens_per_day": 1000})
     ended = daemon.run(MANY_CALLS)

@@ -90,7 +90,7 @@ def test_a_hundred_rounds_of_hostile_trees_leave_nobody(quick: Daemon, report: R
     report.figure("slowest kill", times[-1] * 1000, "ms")
 
 
-def test_a_bash_command_in_a_session_of_its_own_dies_with_its_run(daemon: Daemon) -> None:
+def test_s28_a_bash_command_in_a_session_of_its_own_dies_with_its_run(daemon: Daemon) -> None:
     rule = daemon.call("policy.add", action="allow", tool="Bash")
     assert rule["action"] == "allow"
     command = f"sleep 97 & echo {daemon.root} > /dev/null; sleep 98"

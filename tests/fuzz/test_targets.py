@@ -26,12 +26,12 @@ def test_the_command_knows_every_target() -> None:
 
 
 @pytest.mark.parametrize(("name", "file"), FOUND)
-def test_what_was_found_before_holds(name: str, file: str) -> None:
+def test_s36_what_was_found_before_holds(name: str, file: str) -> None:
     targets.TARGETS[name]((targets.CORPUS / name / file).read_bytes())
 
 
 @pytest.mark.parametrize("name", targets.TARGETS)
-def test_every_seed_holds(name: str) -> None:
+def test_s36_every_seed_holds(name: str) -> None:
     for seed in targets.seeds(name):
         targets.TARGETS[name](seed)
 
@@ -42,7 +42,7 @@ edits = st.lists(
 
 
 @pytest.mark.parametrize("name", targets.TARGETS)
-def test_damaged_inputs_hold(name: str) -> None:
+def test_s36_damaged_inputs_hold(name: str) -> None:
     seeds = targets.seeds(name)
 
     @settings(max_examples=SLOW.get(name, 80), suppress_health_check=list(HealthCheck))

@@ -42,7 +42,7 @@ def test_what_is_plain_json_comes_through_unchanged(
 
 @settings(max_examples=400)
 @given(st.binary(max_size=60) | st.text('{}[]",:\\u0d8fc1e9-+. tn\n', max_size=40).map(str.encode))
-def test_any_bytes_give_an_object_or_a_typed_error(data: bytes) -> None:
+def test_s36_any_bytes_give_an_object_or_a_typed_error(data: bytes) -> None:
     code, value = decode(data, 50)
     if code is None:
         assert value == json.loads(data)
@@ -51,7 +51,7 @@ def test_any_bytes_give_an_object_or_a_typed_error(data: bytes) -> None:
 
 
 @given(st.dictionaries(plain_text, values, min_size=1, max_size=4), st.data())
-def test_a_key_that_stands_twice_is_refused(value: dict[str, Any], data: st.DataObject) -> None:
+def test_s36_a_key_that_stands_twice_is_refused(value: dict[str, Any], data: st.DataObject) -> None:
     key = data.draw(st.sampled_from(sorted(value)))
     text = json.dumps(value)
     doubled = f"{text[:-1]},{json.dumps(key)}:1}}"

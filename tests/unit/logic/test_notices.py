@@ -9,7 +9,7 @@ from hivectl.model.notification import NOTICE_KINDS, Notice, Notification
 
 
 def made(type_: str, data: dict[str, Any], **more: Any) -> Notice | None:
-    given = {"project": "web", "execution": "x_1", "redact": lambda text: text, **more}
+    given = {"project": "web", "execution": "x_1", **more}
     return notices.notice_of(type_, data, **given)
 
 
@@ -69,14 +69,36 @@ def test_every_type_that_is_looked_at_is_known() -> None:
     assert set(notices._MAKERS) | notices.ANSWERED == notices.TELLING
 
 
-def test_secrets_go_before_the_text_is_cut() -> None:
-    notice = made(
-        "approval.requested",
-        {"id": "a_1", "tool": "Bash", "summary": "curl -H SECRET"},
-        redact=lambda text: text.replace("SECRET", "[redacted]"),
-    )
-    assert notice is not None
-    assert notice.text == "curl -H [redacted]"
+TOKEN = "ghp_" + "a1B2" * 9
+REMAINS = ("a1B2", "ghp_")
+CUTS = [notices.STRING_CHARS - n for n in (1, 4, 5, 20, 39, 40, 41, 600)]
+
+
+@pytest.mark.parametrize("most", [notices.TITLE_CHARS, notices.TEXT_CHARS, notices.LINE_CHARS])
+@pytest.mark.parametrize("before", range(0, 2400, 97))
+def test_s45_secrets_go_before_a_notice_is_cut(before: int, most: int) -> None:
+    text = "." * before + " " + TOKEN
+    for type_, data in (
+        ("approval.requested", {"id": "a_1", "tool": text, "summary": text}),
+        ("system.notice", {"code": "X", "message": text, "hint": text}),
+    ):
+        notice = made(type_, data)
+        assert notice is not None
+        assert not any(part in repr(notice) for part in REMAINS)
+
+
+@pytest.mark.parametrize("before", CUTS)
+def test_s45_secrets_go_before_texts_of_webhooks_are_cut(before: int) -> None:
+    text = "." * (before - 1) + " " + TOKEN + " " + "y" * 5000
+    found = repr(notices.bounded({"a": [text], text[-3000:]: 1, text[before - 195 :]: 2}))
+    assert not any(part in found for part in REMAINS)
+    assert "…" in found
+
+
+def test_s45_values_of_telling_names_are_masked_for_webhooks_at_any_depth() -> None:
+    given = {"a": [{"api_key": "abc", "password": ["x"], "input_tokens": 5, "token": 7}]}
+    masked = {"a": [{"api_key": "[redacted]", "password": "[redacted]", "input_tokens": 5, "token": 7}]}  # fmt: skip
+    assert notices.bounded(given) == masked
 
 
 @pytest.mark.parametrize(

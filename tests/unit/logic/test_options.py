@@ -120,7 +120,7 @@ def test_every_option_has_a_check() -> None:
 
 
 @given(st.text(st.characters(codec=None), max_size=30))
-def test_no_model_or_tool_can_pass_for_a_flag_or_hide_a_character(text: str) -> None:
+def test_s27_no_model_or_tool_can_pass_for_a_flag_or_hide_a_character(text: str) -> None:
     for field, value in (("model", text), ("allowed_tools", (text,))):
         try:
             options.validate_options(Options(**{field: value}))  # type: ignore[arg-type]

@@ -128,6 +128,21 @@ def test_s45_a_header_loses_all_behind_its_name_whatever_the_scheme(
     assert not [word for word in words if word in shown]
 
 
+@pytest.mark.parametrize("name", SECRETS)
+@pytest.mark.parametrize("most", range(8, 30))
+def test_s45_what_was_cut_off_and_marked_so_is_found_too(name: str, most: int) -> None:
+    cut = SECRETS[name][:most] + "…"
+    assert redact.redact_text(f"Bash: {cut}") in {f"Bash: {redact.MASK}", f"Bash: {redact.MASK}…"} or most < 15  # fmt: skip
+
+
+@pytest.mark.parametrize("most", range(60))
+def test_s45_an_excerpt_holds_no_half_of_a_secret(most: int) -> None:
+    for secret in SECRETS.values():
+        shown = redact.excerpt(f"{'x' * 20} {secret} {'y' * 600}", most)
+        assert len(shown) <= most
+        assert f"{'x' * 20} {redact.MASK} {'y' * 600}".startswith(shown)
+
+
 @pytest.mark.parametrize(
     ("text", "shown"),
     [

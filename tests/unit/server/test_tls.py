@@ -173,6 +173,65 @@ def test_a_changed_file_is_taken_and_a_broken_one_leaves_the_old(tmp_path: Path)
     assert not keeper.reload()
 
 
+class Writer:
+    """Reads as ever, but behind each reading of `times` somebody has written the files anew."""
+
+    def __init__(self, root: Path, times: int) -> None:
+        self.ca = authority(root)
+        self.cert, self.key = self.ca.issue("one", days=100)
+        self.times, self.reads = times, 0
+
+    def load(self, settings: config.Settings) -> tls.Loaded:
+        self.reads += 1
+        try:
+            return tls.load(settings)
+        finally:
+            if 1 < self.reads <= self.times + 1:
+                self.ca.issue("one", days=100 + self.reads)
+
+    def keeper(self, home: Path, told: Told) -> tls.Credentials:
+        flags = settings_of(self.cert, self.key)
+        return tls.Credentials(settings(home, flags), SystemClock(), tell=told, load=self.load)
+
+
+def test_files_that_change_while_they_are_read_are_read_again(tmp_path: Path) -> None:
+    told = Told()
+    writer = Writer(tmp_path, times=2)
+    keeper = writer.keeper(tmp_path, told)
+    writer.ca.issue("one", days=101)
+    assert keeper.look()
+    assert writer.reads == 4
+    assert keeper.certificate == tls.load(settings(tmp_path, settings_of(writer.cert, writer.key)))[1]  # fmt: skip
+    assert not keeper.look()
+    assert not told
+
+
+def test_a_certificate_and_a_key_of_two_writings_are_no_fault_that_is_told(tmp_path: Path) -> None:
+    told = Told()
+    writer = Writer(tmp_path, times=1)
+    keeper = writer.keeper(tmp_path, told)
+    foreign = writer.ca.issue("other")[1]
+    writer.key.write_bytes(foreign.read_bytes())
+    assert keeper.reload()
+    assert keeper.fault == ""
+    assert not told
+
+
+def test_files_that_never_rest_are_left_for_the_next_look(tmp_path: Path) -> None:
+    told = Told()
+    writer = Writer(tmp_path, times=3)
+    keeper = writer.keeper(tmp_path, told)
+    before = keeper.certificate
+    writer.ca.issue("one", days=101)
+    assert not keeper.look()
+    assert keeper.certificate == before
+    assert "change while they are read" in keeper.fault
+    assert len(told) == 1
+    assert keeper.look()
+    assert keeper.certificate != before
+    assert keeper.fault == ""
+
+
 def test_links_that_are_turned_count_as_new_files(tmp_path: Path) -> None:
     mine = authority(tmp_path / "archive")
     live = tmp_path / "live"
