@@ -27,6 +27,7 @@ from hivectl.server.limits import (
     CLOSE_GRACE_S,
     HEAD_BYTES,
     HEAD_S,
+    HTTP_CONNECTIONS,
     KEEP_ALIVE_S,
 )
 from hivectl.server.peers import Peer
@@ -40,9 +41,6 @@ from hivectl.server.problem import (
 from hivectl.server.security import Gate
 
 _log = logging.getLogger(__name__)
-
-_HTTP_PHASE_CONNECTIONS = 256
-"""Most connections of a listener that are no WebSocket (yet)."""
 
 
 class ServerState:
@@ -127,11 +125,11 @@ class HttpProtocol(asyncio.Protocol):
         if context.callers.is_foreign(self._peer):
             self._refuse(403, HiveError("FORBIDDEN", "This daemon belongs to another user."))
         elif self._is_crowded():
-            self._refuse(503, HiveError("CONNECTION_LIMIT", retry_after_ms=1000))
+            self._refuse(503, _crowded())
 
     def _is_crowded(self) -> bool:
         others = len(self._state.connections) - len(self._context.connections)
-        return others > _HTTP_PHASE_CONNECTIONS
+        return others > HTTP_CONNECTIONS
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  asyncio's signature
         """The connection is gone. What is being served goes on; its answer is for nobody."""
@@ -386,6 +384,13 @@ class HttpProtocol(asyncio.Protocol):
             with suppress(OSError):
                 self._transport.write(raw_response(408, error, self._state.default_headers))
         self._transport.close()
+
+
+def _crowded() -> HiveError:
+    return HiveError(
+        "CONNECTION_LIMIT", f"{HTTP_CONNECTIONS} connections are open that are no WebSockets.",
+        hint="Close some: one may carry many requests, one after the other.", retry_after_ms=1000,
+    )  # fmt: skip
 
 
 def _problem(status: int, error: HiveError, headers: Headers = ()) -> Answer:

@@ -14,6 +14,8 @@ BODY_S = 60.0
 """Time for a body to arrive whole."""
 KEEP_ALIVE_S = 5.0
 """How long a connection may stay silent between two requests."""
+HTTP_CONNECTIONS = 256
+"""Most connections of a listener that are no WebSocket (yet)."""
 HANDSHAKE_S = 5.0
 """Time for a TLS handshake, from the connection on."""
 HANDSHAKES = 64

@@ -88,6 +88,13 @@ class StandardHeaders:
         return self._made
 
 
+def retry_header(error: HiveError) -> list[tuple[bytes, bytes]]:
+    """When to come again, in whole seconds; nothing where coming again does not help."""
+    if error.retry_after_ms is None:
+        return []
+    return [(b"retry-after", b"%d" % max(1, -(-error.retry_after_ms // 1000)))]
+
+
 def raw_response(
     status: int,
     error: HiveError,
@@ -97,7 +104,7 @@ def raw_response(
     """A whole answer that ends the connection."""
     body = problem_body(status, error)
     lines = [b"HTTP/1.1 %d %b" % (status, HTTPStatus(status).phrase.encode())]
-    lines += [name + b": " + value for name, value in (*headers, *extra)]
+    lines += [name + b": " + value for name, value in (*headers, *retry_header(error), *extra)]
     lines += [
         b"content-type: " + CONTENT_TYPE,
         b"content-length: %d" % len(body),

@@ -17,7 +17,7 @@ from hivectl.server.dispatch import report_bug
 from hivectl.server.exchange import JSON, Answer, Request
 from hivectl.server.limits import Bucket
 from hivectl.server.peers import Peer
-from hivectl.server.problem import error_frame
+from hivectl.server.problem import error_frame, retry_header
 
 _SHARE = 10
 """How many connections' worth of messages one peer may send here: many programs share an address."""
@@ -99,10 +99,8 @@ def _check_media_type(request: Request) -> None:
 
 
 def _error(request_id: frames.RequestId | None, error: HiveError, ours: str) -> Answer:
-    headers = []
+    headers = retry_header(error)
     if error.kind.http == 401:
         headers.append((b"www-authenticate", b"Bearer"))
-    if error.retry_after_ms is not None:
-        headers.append((b"retry-after", b"%d" % max(1, -(-error.retry_after_ms // 1000))))
     body = error_frame(request_id, error, ours)
     return Answer(error.kind.http, body, headers=headers)

@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 
+from hivectl.server.limits import HTTP_CONNECTIONS
 from hivectl.testing.server_world import ServerWorld
 
 HEALTHZ = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -57,6 +58,33 @@ async def test_an_old_client_is_answered_and_the_connection_ends() -> None:
     answer = await exchange(b"GET /readyz HTTP/1.0\r\nHost: localhost\r\n\r\n")
     assert answer.endswith(b"\r\n\r\nok\n")
     assert b"connection: close" in answer
+
+
+async def test_connections_beyond_the_limit_are_told_so_until_one_ends() -> None:
+    async with ServerWorld.open() as world, asyncio.timeout(30):
+        assert world.server is not None
+        place = str(world.server.addresses.socket)
+        idle = [await asyncio.open_unix_connection(place) for _ in range(HTTP_CONNECTIONS)]
+        for reader, writer in idle:  # each of them is served
+            writer.write(HEALTHZ)
+            assert (await reader.readuntil(b"ok\n")).startswith(b"HTTP/1.1 200 ")
+
+        reader, writer = await asyncio.open_unix_connection(place)
+        answer = await reader.read()
+        assert answer.startswith(b"HTTP/1.1 503 ")
+        assert b"CONNECTION_LIMIT" in answer
+        assert b"\r\nretry-after: 1\r\n" in answer
+        writer.close()
+
+        idle.pop()[1].close()
+        answer = b""
+        while not answer.endswith(b"ok\n"):  # the server hears a little later of the end
+            reader, writer = await asyncio.open_unix_connection(place)
+            writer.write(LAST)
+            answer = await reader.read()
+            writer.close()
+        for _, writer in idle:
+            writer.close()
 
 
 async def test_head_gets_the_head_and_another_method_is_told_which() -> None:
