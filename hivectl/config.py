@@ -41,6 +41,8 @@ class Setting:
     reloads: bool = False
     is_secret: bool = False
     """Never shown: not by `config show`, not in errors, not to clients."""
+    hides_values: bool = False
+    """Of a table: its names are shown, its values, which may be secrets, as little as a secret."""
 
     @property
     def variable(self) -> str:
@@ -59,7 +61,7 @@ S = Setting
 SETTINGS: tuple[Setting, ...] = (
     S("claude.bin", "str", "claude", "The Claude CLI: a name looked up in PATH, an absolute path, or `mock` for the built-in stand-in."),
     S("claude.min_version", "str", "2.1.197", "An older Claude CLI is refused."),
-    S("claude.env", "table", {}, "Variables added to Claude's environment in every project."),
+    S("claude.env", "table", {}, "Variables added to Claude's environment in every project; only their names are shown.", hides_values=True),
     S("claude.slash_commands", "bool", False, "Whether prompts may start with a slash command; projects can set it for themselves."),
     S("claude.ask_human", "bool", True, "Whether Claude may ask a person by the tool `ask_human`; projects can set it for themselves.", reloads=True),
     S("claude.deny_read", "list", [], "Absolute paths Claude's file tools must not read, beside the built-in ones."),
@@ -381,7 +383,7 @@ def parse_value(key: str, raw: Any, origin: str) -> Any:
 def _wrong(key: str, raw: Any, origin: str, why: str, close: str = "") -> HiveError:
     hint = f"Did you mean `{close}`?" if close else ""
     known = BY_KEY.get(key)
-    if known is None or known.is_secret:
+    if known is None or known.is_secret or known.hides_values:
         raw = (
             HIDDEN  # also of a setting that nobody knows: it may be a secret under a misspelt name
         )
@@ -561,9 +563,8 @@ def _parse_daytime(raw: Any) -> str:
 
 
 def shown(setting: Setting, value: Any) -> Any:
-    """A setting's value for whoever looks: of a secret one only whether, and how many, there are; of variables for
-    Claude, among which are keys, their names."""
-    if setting.key == "claude.env":
+    """A setting's value for whoever looks: of a secret one only whether, and how many, there are."""
+    if setting.hides_values:
         return dict.fromkeys(value, HIDDEN)
     if not setting.is_secret or not value:
         return value

@@ -89,7 +89,7 @@ def write(hive: Session, key: str, text: str) -> None:
     setting = config.BY_KEY.get(table_key or key)
     if setting is None:
         raise _unknown(key)
-    if setting.is_secret:
+    if setting.is_secret or (setting.hides_values and text == "-"):
         text = _secret(hive, setting, text)
     raw: Any = _table_of(text) if setting.kind == "table" and not entry else text
     if entry and table_key == "claude.env":
@@ -212,14 +212,14 @@ def _write_file(hive: Session, text: str) -> None:
 
 def _tell(hive: Session, key: str, value: Any, text: str) -> None:
     file = str(hive.settings.places.config_file)
-    is_secret = config.BY_KEY[_entry_of(key)[0] or key].is_secret
-    if is_secret and value:
-        value, text = config.shown(config.BY_KEY[key], value), config.HIDDEN
+    setting = config.BY_KEY[_entry_of(key)[0] or key]
+    if (setting.is_secret or setting.hides_values) and value:
+        is_entry = key != setting.key
+        value, text = config.HIDDEN if is_entry else config.shown(setting, value), config.HIDDEN
     document: Mapping[str, Any] = {"key": key, "value": value, "origin": file}
     if hive.options.output in {"json", "yaml"}:
         hive.print_document(document)
         return
-    setting = config.BY_KEY[_entry_of(key)[0] or key]
     hive.screen.result(f"{key} = {_echo(setting, value, text)}  ({file})")
     now = config.survey()
     if now.origins[setting.key] not in {file, "default"}:

@@ -22,7 +22,6 @@ MIB = 1024 * 1024
 LOW_BYTES = 64 * MIB
 LAG_BAD_MS = 250.0
 """Above it health says that the event loop is late."""
-_HIDDEN = "***"
 
 
 class MachineFacts(Protocol):
@@ -210,7 +209,7 @@ class System:
         items = [
             {
                 "key": row.key,
-                "value": _shown(shown(row, settings[row.key])),
+                "value": shown(row, settings[row.key]),
                 "origin": settings.origins[row.key],
                 "default": row.default,
                 "meaning": row.meaning,
@@ -224,8 +223,3 @@ class System:
         live = list(self._h.engine.runners)
         self._ask_stop(p.runs, p.timeout_s)
         return {"pid": self._pid, "runs": p.runs, "live": live}
-
-
-def _shown(value: Any) -> Any:
-    """Values of variables may be secrets: only their names are shown."""
-    return dict.fromkeys(value, _HIDDEN) if isinstance(value, dict) else value

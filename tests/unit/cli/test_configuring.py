@@ -5,6 +5,7 @@ import tomllib
 import pytest
 
 from hivectl import config
+from hivectl.model.errors import HiveError
 
 
 def test_a_value_is_written_and_comments_stay(hive, daemon, tmp_path):
@@ -98,11 +99,39 @@ def test_an_entry_of_a_table_is_set_and_removed(hive, daemon, tmp_path, before):
     old = config.load()["claude.env"]
     ran = hive("config", "set", "claude.env.FOO", "bar=1")
     assert ran.code == 0, ran.err
-    assert ran.out.startswith("claude.env.FOO = bar=1  (")
+    assert ran.out.startswith("claude.env.FOO = ***  (")
     assert config.load()["claude.env"] == {**old, "FOO": "bar=1"}
     assert hive("config", "set", "claude.env.FOO", "").code == 0
     assert config.load()["claude.env"] == old
     assert ("# ours" in file.read_text()) == bool(before)
+
+
+@pytest.mark.parametrize("output", [[], ["--json"]])
+@pytest.mark.parametrize(
+    ("key", "value", "typed"),
+    [
+        ("claude.env.API_KEY", "hiddenpart", ""),
+        ("claude.env.API_KEY", "-", "hiddenpart\n"),
+        ("claude.env", "API_KEY=hiddenpart", ""),
+        ("claude.env", "-", "API_KEY=hiddenpart\n"),
+    ],
+)
+def test_s45_the_value_of_a_variable_is_not_repeated(hive, daemon, output, key, value, typed):
+    ran = hive("config", "set", *output, key, value, stdin=io.StringIO(typed))
+    assert ran.code == 0, ran.err
+    assert config.load()["claude.env"]["API_KEY"] == "hiddenpart"
+    ran_again = hive("config", "show", "claude.env", *output)
+    for shown in (ran.out + ran.err, ran_again.out + ran_again.err):
+        assert "hiddenpart" not in shown
+        assert "***" in shown
+        assert "API_KEY" in shown
+
+
+@pytest.mark.parametrize("value", ["hiddenpart", ["hiddenpart"], {"A": 1, "B": "hiddenpart"}])
+def test_s45_nor_is_it_when_it_is_wrong(value):
+    with pytest.raises(HiveError) as caught:
+        config.parse_value("claude.env", value, "the file")
+    assert "hiddenpart" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["1X", "HIVECTL_HOME", "A-B", ""])
