@@ -169,19 +169,23 @@ def _first_bad_block(data: bytes, start: int, entries: list[Entry]) -> int:
     for entry in entries:
         if entry.offset < start or entry.end > end:
             continue
-        block = view[entry.offset - start : entry.end - start]
-        if zlib.crc32(block) != entry.crc and _is_readable(bytes(block)):
+        at, stop = entry.offset - start, entry.end - start
+        if zlib.crc32(view[at:stop]) == entry.crc:
+            continue
+        # Its last line may have lost its end, and be one with the beginning of the next block's first.
+        stop = data.find(b"\n", stop - 1) + 1
+        if stop and _is_readable(data[at:stop]):
             return entry.offset
     return end
 
 
-def _is_readable(block: bytes) -> bool:
+def _is_readable(lines: bytes) -> bool:
     # Numbers that jump do not count: two halves may have become one line, with the number of the first.
-    for line in block.split(b"\n")[:-1]:
+    for line in lines.split(b"\n")[:-1]:
         parse = _parse_header if line.startswith(HEADER_PREFIX) else _parse_record
         if parse(line) is None:
             return False
-    return block.endswith(b"\n")
+    return True
 
 
 def _follow(tail: Tail, data: bytes, start: int, limit: int) -> None:

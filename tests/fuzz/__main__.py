@@ -18,7 +18,7 @@ FINDINGS = ROOT / "fuzz-findings"
 NAMES = ("decoder", "frames", "http", "stream", "journal", "sanitiser", "settings", "rules")
 _INSTRUMENTED = ["hivectl", "websockets", "uvicorn", "tomllib"]
 _MOST_BYTES = 4096
-_GRACE_S = 120
+_GRACE_S = 900
 
 
 def main() -> int:

@@ -17,6 +17,7 @@ from typing import Any
 from websockets.client import ClientProtocol
 from websockets.frames import Frame, Opcode
 from websockets.protocol import OPEN
+from websockets.server import ServerProtocol
 
 from hivectl.model.errors import TABLE
 from hivectl.protocol.closing import Close
@@ -219,10 +220,20 @@ def frames(data: bytes) -> None:
     answer = _run([_UPGRADE, *pieces])
     head, _, rest = answer.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 101 ")
-    _check_answers(rest)
+    _check_answers(rest, _CLOSES | _closed_with(b"".join(pieces)))
 
 
-def _check_answers(rest: bytes) -> None:
+def _closed_with(sent: bytes) -> set[int]:
+    """The code with which the client itself says goodbye: it is given back (RFC 6455, 5.5.1)."""
+    server = ServerProtocol(state=OPEN, max_size=1 << 24)
+    server.receive_data(sent)
+    closing = [
+        e for e in server.events_received() if isinstance(e, Frame) and e.opcode is Opcode.CLOSE
+    ]
+    return {int.from_bytes(bytes(frame.data[:2]), "big") for frame in closing}
+
+
+def _check_answers(rest: bytes, closes: set[int]) -> None:
     """As a client reads it: whole frames, each message of the protocol's form, and a known close code."""
     client = ClientProtocol(_URI, state=OPEN, max_size=1 << 24)
     client.receive_data(rest)
@@ -231,7 +242,7 @@ def _check_answers(rest: bytes) -> None:
         if frame.opcode is Opcode.TEXT:
             _check_message(json.loads(bytes(frame.data)))
         elif frame.opcode is Opcode.CLOSE:
-            assert int.from_bytes(bytes(frame.data[:2]) or b"\x03\xed", "big") in _CLOSES, frame
+            assert int.from_bytes(bytes(frame.data[:2]) or b"\x03\xed", "big") in closes, frame
     assert client.parser_exc is None, client.parser_exc
 
 
