@@ -10,7 +10,7 @@ import asyncio
 import json
 from typing import Any
 
-from websockets.asyncio.client import ClientConnection, connect, unix_connect
+from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 from websockets.typing import Subprotocol
 
@@ -27,6 +27,7 @@ PING_EVERY_S = 30.0
 PONG_WITHIN_S = 30.0
 MAX_FRAME_BYTES = 64 * 1024 * 1024
 """Pages of a log may be large; events are at most 256 KiB."""
+_LOCATION_CHARS = 200
 
 
 class Link:
@@ -58,7 +59,7 @@ class Link:
                 text = await self._socket.recv()
             except ConnectionClosed as exc:
                 raise self._lost(exc) from exc
-            frame: dict[str, Any] = json.loads(text)
+            frame = _decoded(text)
             if frame.get("method") != "going_away":
                 return frame
             self._reconnect_after_ms = int(frame.get("params", {}).get("reconnect_after_ms", 0))
@@ -73,6 +74,24 @@ class Link:
             code = 1012 if self._reconnect_after_ms else 1006
             return ConnectionLost(code, reconnect_after_ms=self._reconnect_after_ms)
         return ConnectionLost(frame.code, frame.reason, reconnect_after_ms=self._reconnect_after_ms)
+
+
+def _decoded(text: str | bytes) -> dict[str, Any]:
+    try:
+        frame = json.loads(text)
+    except (ValueError, RecursionError):
+        frame = None
+    if not isinstance(frame, dict):
+        raise ConnectionLost(1002, "what came is no message of a daemon")
+    return frame
+
+
+class _Connect(connect):
+    """Follows no redirect: the token would go where somebody else says."""
+
+    def process_redirect(self, exc: Exception) -> Exception | str:
+        """What the answer was, as it was."""
+        return exc
 
 
 async def open_link(endpoint: Endpoint, *, name: str) -> Link:
@@ -90,6 +109,9 @@ async def open_link(endpoint: Endpoint, *, name: str) -> Link:
         raise _unavailable(endpoint, f"The daemon at {endpoint.label} does not answer.") from exc
     except ConnectionLost as exc:
         raise exc.as_error() from exc
+    except (KeyError, TypeError, ValueError, AttributeError) as exc:
+        await link.close()
+        raise _stranger(endpoint) from exc
     except BaseException:
         await link.close()
         raise
@@ -111,29 +133,42 @@ async def _connect(endpoint: Endpoint) -> ClientConnection:
         options["ssl"] = await asyncio.to_thread(trust.make_context, endpoint.ca_file)
     try:
         if endpoint.socket is not None:
-            return await unix_connect(str(endpoint.socket), endpoint.url, **options)
-        return await connect(endpoint.url, proxy=None, **options)
+            return await _Connect(endpoint.url, unix=True, path=str(endpoint.socket), **options)
+        return await _Connect(endpoint.url, proxy=None, **options)
     except InvalidStatus as exc:
-        raise _refused(exc) from exc
+        raise _refused(endpoint, exc) from exc
     except (OSError, TimeoutError, InvalidHandshake, EOFError) as exc:
         if endpoint.is_tls and (told := trust.explain(exc, endpoint.label)) is not None:
             raise told from exc
         raise _unavailable(endpoint, f"No daemon answers at {endpoint.label}.") from exc
 
 
+_CHECK_URL = (
+    "Check HIVECTL_URL, and that a daemon listens there; without HIVECTL_URL the local one is used."
+)
+
+
 def _unavailable(endpoint: Endpoint, message: str) -> HiveError:
-    hint = (
-        ""
-        if endpoint.is_local
-        else (
-            "Check HIVECTL_URL, and that a daemon listens there; without HIVECTL_URL the local one is used."
-        )
+    return HiveError("UNAVAILABLE", message, hint="" if endpoint.is_local else _CHECK_URL)
+
+
+def _stranger(endpoint: Endpoint) -> HiveError:
+    return HiveError(
+        "PROTOCOL_MISMATCH",
+        f"What answers at {endpoint.label} is no hivectl daemon.",
+        hint="" if endpoint.is_local else _CHECK_URL,
     )
-    return HiveError("UNAVAILABLE", message, hint=hint)
 
 
-def _refused(exc: InvalidStatus) -> HiveError:
+def _refused(endpoint: Endpoint, exc: InvalidStatus) -> HiveError:
     status = exc.response.status_code
+    if 300 <= status < 400:
+        place = exc.response.headers.get("Location", "")[:_LOCATION_CHARS]
+        return HiveError(
+            "UNAVAILABLE",
+            f"What answers at {endpoint.label} sends clients to another address (HTTP {status}), and they do not go.",
+            hint=f"Give the daemon's own address in HIVECTL_URL; it names {place!r}.",
+        )
     try:
         body = json.loads(exc.response.body or b"{}")
         code = str(body.get("code", ""))
@@ -145,6 +180,8 @@ def _refused(exc: InvalidStatus) -> HiveError:
         code = {401: "UNAUTHENTICATED", 403: "FORBIDDEN", 429: "RATE_LIMITED"}.get(
             status, "UNAVAILABLE"
         )
+    if code == "UNAVAILABLE":
+        hint = hint or ("" if endpoint.is_local else _CHECK_URL)
     return HiveError(
         code, message or f"The daemon refused the connection (HTTP {status}).", hint=hint
     )
@@ -153,9 +190,7 @@ def _refused(exc: InvalidStatus) -> HiveError:
 async def _shake_hands(link: Link, endpoint: Endpoint, name: str) -> None:
     hello = await link.receive()
     if hello.get("method") != "hello":
-        raise HiveError(
-            "PROTOCOL_MISMATCH", f"What answers at {endpoint.label} is no hivectl daemon."
-        )
+        raise _stranger(endpoint)
     link.hello = dict(hello.get("params") or {})
     offered = link.hello.get("protocol") or []
     if PROTOCOL_VERSION not in offered:
