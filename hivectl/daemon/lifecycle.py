@@ -204,11 +204,25 @@ def _looseness(path: Path, found: os.stat_result) -> tuple[str, str]:
 
 
 def take_lock(places: Places) -> int:
-    """The lock that makes this the only daemon here. Raises AlreadyRunning."""
+    """The lock that makes this the only daemon here. Raises AlreadyRunning, and HiveError for what is no lock of ours."""
     try:
         return files.acquire_lock(places.lock, note=f"{os.getpid()}\n")
     except files.LockHeld as held:
         raise AlreadyRunning(str(held.args[0])) from None
+    except PermissionError as exc:
+        why = exc.strerror or str(exc)
+        raise _no_lock(places.lock, why) from exc
+    except OSError as exc:
+        if exc.errno not in {errno.ELOOP, errno.EISDIR, errno.ENXIO}:
+            raise  # a disk that is full or broken: told as such
+        raise _no_lock(places.lock, exc.strerror or str(exc)) from exc
+
+
+def _no_lock(path: Path, why: str) -> HiveError:
+    return HiveError(
+        "CONFIG_INVALID", f"the lock {path} cannot be taken: {why}",
+        hint="Look at what stands there and remove it.", details={"path": str(path), "why": why},
+    )  # fmt: skip
 
 
 def raise_fd_limit() -> int:

@@ -81,9 +81,15 @@ def acquire_lock(path: Path, *, note: str = "") -> int:
     """Take the exclusive lock of `path` for the life of the returned descriptor.
 
     The lock goes with the process, however it ends. `note` is written into the file for people.
-    Raises LockHeld when another process has it.
+    Raises LockHeld when another process has it, OSError for a link, and PermissionError when what stands
+    there is no file or another user's, who could hold it and so keep us out.
     """
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    found = os.fstat(fd)
+    if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid():
+        os.close(fd)
+        why = "belongs to another user" if stat.S_ISREG(found.st_mode) else "is not a file"
+        raise PermissionError(f"{path} {why}")
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -8,7 +8,8 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import termios
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 import pyte
@@ -20,6 +21,17 @@ from tests.harness.waiting import eventually
 HOSTILE = (
     "\x1b]0;OWNED\x07\x1b[2J\x1bPq\x1b\\\x9b31m\u202eevil\u2066\x08\r\x1b]8;;http://evil\x07link"
 )
+NEVER = (
+    "\x1b]0",
+    "\x1bP",
+    "\x9b",
+    "\u202e",
+    "\u2066",
+    "\x08",
+    "http://evil\x07",
+    "\x1b]8;;http://evil",
+)
+"""A live screen may erase and ring by itself; nothing of this is its own."""
 FORBIDDEN = (
     "\x1b]0", "\x1b[2J", "\x1bP", "\x9b", "\u202e", "\u2066", "\x07", "\x08", "\x1b]8;;http://evil",
 )  # fmt: skip
@@ -102,13 +114,19 @@ def test_s42_nor_does_an_error_that_repeats_it(
     assert [sign for sign in FORBIDDEN if sign in shown] == []
 
 
-def live(daemon: Daemon, words: str, keys: str) -> tuple[str, list[str]]:
-    """What a live command writes while keys are pressed up to the one that ends it, and all that stood on the screen."""
-    screen = pyte.Screen(100, 30)
+def live(
+    daemon: Daemon, words: str, keys: str, *, sign: str = "more", happens: Callable[[], str] | None = None, ends: int = 0,
+    columns: int = 100,
+) -> tuple[str, list[str]]:  # fmt: skip
+    """What a live command writes while keys are pressed up to the one that ends it, and all that stood on the screen.
+
+    Once `sign` stands there `happens` may do more, and say what is to be seen of that before the keys are pressed."""
+    screen = pyte.Screen(columns, 30)
     stream = pyte.ByteStream(screen)
     pid, master = pty.fork()
     if pid == 0:
-        env = {**daemon.env, "TERM": "xterm-256color", "COLUMNS": "100", "LINES": "30"}
+        env = {**daemon.env, "TERM": "xterm-256color", "COLUMNS": str(columns), "LINES": "30"}
+        termios.tcsetwinsize(0, (30, columns))
         os.chdir("/")
         os.execvpe(sys.executable, [sys.executable, "-P", "-m", "hivectl", *words.split()], env)
     written = bytearray()
@@ -137,7 +155,10 @@ def live(daemon: Daemon, words: str, keys: str) -> tuple[str, list[str]]:
         return bool(ended)
 
     try:
-        eventually(lambda: is_shown("more"), what="both requests")
+        eventually(lambda: is_shown(sign), what=f"{sign!r} on the screen")
+        if happens is not None:
+            last = happens()
+            eventually(lambda: is_shown(last), what=f"{last!r} on the screen")
         for key in keys:
             os.write(master, key.encode())
             eventually(read, what=f"it is drawn anew after {key!r}")
@@ -147,8 +168,8 @@ def live(daemon: Daemon, words: str, keys: str) -> tuple[str, list[str]]:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
         os.close(master)
-    assert status == 0
-    assert screen.title == ""
+    assert os.waitstatus_to_exitcode(status) == ends
+    assert (screen.title, screen.icon_name) == ("", "")
     return written.decode("utf-8", "surrogateescape"), sorted(shown)
 
 
@@ -171,15 +192,58 @@ def test_s42_nor_does_a_live_screen_while_hostile_events_come(
     finally:
         daemon.call("kill", execution=asking)
     assert any("evil" in line for line in shown), "it was shown, without what it would do"
-    # A live screen may erase and ring by itself; nothing of the following is its own.
-    signs = (
-        "\x1b]0",
-        "\x1bP",
-        "\x9b",
-        "\u202e",
-        "\u2066",
-        "\x08",
-        "http://evil\x07",
-        "\x1b]8;;http://evil",
-    )
-    assert [sign for sign in signs if sign in written] == []
+    assert [sign for sign in NEVER if sign in written] == []
+
+
+CLIPBOARD = "\x1b]52;c;T1dORUQ=\x07\x1b]52;c;T1dORUQ=\x1b\\\x9d52;c;T1dORUQ=\x9c"
+MOVES = "\x1b[1;1HATHOME\x1b[5A\x1b[99D\x1b[s\x1b[u\x1b7\x1b8\x1b[r\x1bM\x1bc\x1b[?1049h\x1b[?1003h\x1b[6n\x1b[20t\x9b2J\x8dX"
+EVIL = f"{HOSTILE}{CLIPBOARD}{MOVES}"
+OBEYED = (
+    "\x1b]52", "\x9d", "\x1b[1;1HATHOME", "\x1b[99D", "\x1b[?1003h", "\x1b[6n", "\x1b[20t", "\x1bc", "\x8d", "\x1bM",
+)  # fmt: skip
+
+
+def evil_run() -> dict[str, object]:
+    tool = {"name": "Bash", "input": {"command": f"echo '{EVIL}'", "description": EVIL}}
+    return {"about": EVIL, "stderr": EVIL + "\n", "think": EVIL, "tool": tool, "text": EVIL}
+
+
+def test_s42_a_live_tail_obeys_nothing_that_comes(stage: tuple[Daemon, str, str]) -> None:
+    daemon, _, _ = stage
+    daemon.project("tailed")
+
+    def happens() -> str:
+        allowed = {"allowed_tools": ["Bash"]}
+        daemon.run(evil_run(), "tailed", options=allowed)
+        daemon.run("theend", "tailed")
+        return "theend"
+
+    first = daemon.run("firstofall", "tailed")
+    assert first["state"] == "completed"
+    words = "tail tailed -f -n 50"
+    written, shown = live(daemon, words, "\x03", sign="firstofall", happens=happens, ends=130)
+    assert any("evil" in line for line in shown), "it was shown, without what it would do"
+    assert any("ATHOME" in line for line in shown)
+    assert not any(line.startswith("ATHOME") for line in shown)
+    assert [sign for sign in (*NEVER, *OBEYED) if sign in written] == []
+
+
+def test_s42_a_live_top_obeys_nothing_that_comes(stage: tuple[Daemon, str, str]) -> None:
+    daemon, _, _ = stage
+    daemon.project("looked-at")
+    started: list[str] = []
+
+    def happens() -> str:
+        asks = {**evil_run(), "permission": {"name": "Bash", "input": {"command": EVIL}}}
+        started.append(daemon.execute(asks, "looked-at"))
+        daemon.wait_approval(started[0])
+        return "looked-at"
+
+    try:
+        written, shown = live(daemon, "top", "jjkq", sign="asks", happens=happens, columns=220)
+    finally:
+        for execution in started:
+            daemon.call("kill", execution=execution)
+    assert any("evil" in line for line in shown), "it was shown, without what it would do"
+    assert not any(line.startswith("ATHOME") for line in shown)
+    assert [sign for sign in (*NEVER, *OBEYED) if sign in written] == []

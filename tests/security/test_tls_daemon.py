@@ -177,6 +177,60 @@ def test_a_reload_takes_the_new_certificate_and_tells_of_a_broken_one(
     assert certificate_seen(ca, port) not in {first, second}
 
 
+RELOADS, CLIENTS = 6, 20
+
+
+async def test_reloads_of_the_certificate_lose_none_of_many_clients_that_connect_all_the_time(
+    daemon: Daemon, ca: Authority
+) -> None:
+    cert, key = ca.issue()
+    daemon.configure({**settings_of(cert, key), "limits.unauthenticated": 2 * CLIENTS}, {})
+    daemon.start()
+    assert daemon.process is not None
+    port, context = port_of(daemon), ca.client_context()
+    seen: dict[bytes, int] = {}
+    is_over = False
+
+    async def ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(f"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n".encode())
+        assert (await reader.readuntil(b"\r\n")).startswith(b"HTTP/1.1 200")
+        head = (await reader.readuntil(b"\r\n\r\n")).lower()
+        await reader.readexactly(int(head.partition(b"content-length: ")[2].split(b"\r\n")[0]))
+
+    async def client() -> None:
+        while not is_over:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
+            found = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+            seen[found] = seen.get(found, 0) + 1
+            await ask(reader, writer)
+            writer.close()
+            await writer.wait_closed()
+
+    async with asyncio.timeout(90), asyncio.TaskGroup() as clients:
+        staying = await asyncio.open_connection("127.0.0.1", port, ssl=context)
+        await ask(*staying)
+        seen[staying[1].get_extra_info("ssl_object").getpeercert(binary_form=True)] = 1
+        for _ in range(CLIENTS):
+            clients.create_task(client())
+        for number in range(RELOADS):
+            before = set(seen)
+            ca.issue()
+            daemon.process.send_signal(signal.SIGHUP)
+            while not set(seen) - before:
+                await asyncio.sleep(0.02)
+            assert len(seen) <= number + 2, "only certificates that were written are seen"
+            await ask(*staying)
+        is_over = True
+    staying[1].close()
+    assert len(seen) == RELOADS + 1
+    assert sum(seen.values()) > CLIENTS
+    assert daemon.call("health")["status"] == "ok"
+    newest = ssl.PEM_cert_to_DER_cert(
+        cert.read_text().partition("-----END")[0] + "-----END CERTIFICATE-----\n"
+    )
+    assert certificate_seen(ca, port) == newest
+
+
 def test_the_cli_goes_by_https_and_says_why_not(daemon: Daemon, ca: Authority) -> None:
     daemon.configure(settings_of(*ca.issue("one", "127.0.0.1")), {})
     daemon.start()
