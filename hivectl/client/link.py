@@ -19,6 +19,7 @@ from hivectl.client import trust
 from hivectl.client.errors import ConnectionLost, parse_error
 from hivectl.client.transport import Endpoint
 from hivectl.model.errors import TABLE, HiveError
+from hivectl.protocol.decode import check_limits
 from hivectl.protocol.methods import PROTOCOL_VERSION, SUBPROTOCOL
 
 OPEN_TIMEOUT_S = 10.0
@@ -40,15 +41,17 @@ class Link:
         self.info: dict[str, Any] = {}
 
     async def send(self, frame: dict[str, Any]) -> None:
-        """Send one frame. Raises ConnectionLost, or HiveError INVALID_PARAMS for text that is no Unicode."""
+        """Send one frame. Raises ConnectionLost, or HiveError: INVALID_PARAMS for text that is no Unicode,
+        TOO_LARGE or PARSE_ERROR for what the daemon would not read."""
         try:
-            text = json.dumps(frame, ensure_ascii=False, allow_nan=False).encode().decode()
+            data = json.dumps(frame, ensure_ascii=False, allow_nan=False).encode()
         except (UnicodeEncodeError, ValueError) as exc:
             raise HiveError(
                 "INVALID_PARAMS", f"The text cannot be sent: {exc}", hint="Give valid UTF-8."
             ) from exc
+        check_limits(data)
         try:
-            await self._socket.send(text)
+            await self._socket.send(data.decode())
         except ConnectionClosed as exc:
             raise self._lost(exc) from exc
 

@@ -53,6 +53,12 @@ def decode_object(data: bytes, *, max_bytes: int) -> dict[str, Any]:
     return value
 
 
+def check_limits(data: bytes) -> None:
+    """What `decode_object` refuses before it reads, for who sends: the answer to such a message could not
+    say whose it is. Raises HiveError TOO_LARGE or PARSE_ERROR."""
+    _check_structure(_structure(data))
+
+
 def _structure(data: bytes) -> bytes:
     """The brackets, commas and colons of `data` that are not inside strings."""
     if b"\\" in data:

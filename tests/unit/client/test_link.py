@@ -42,6 +42,13 @@ async def answering(
         yield Endpoint(url=f"ws://127.0.0.1:{port}/ws", token="secret"), heard
 
 
+def _deep(levels: int) -> list[object]:
+    found: list[object] = []
+    for _ in range(levels):
+        found = [found]
+    return found
+
+
 async def refusal(endpoint: Endpoint) -> HiveError:
     with pytest.raises(HiveError) as caught:
         await open_link(endpoint, name="test")
@@ -96,3 +103,18 @@ async def test_a_server_of_something_else_is_no_reason_to_start_a_daemon() -> No
     async with answering(status=500) as (endpoint, _):
         error = await refusal(endpoint)
     assert (error.code, "HIVECTL_URL" in error.hint) == ("UNAVAILABLE", True)
+
+
+@pytest.mark.parametrize(
+    ("params", "code"),
+    [({"a": [""] * 10_001}, "TOO_LARGE"), ({"a": _deep(65)}, "PARSE_ERROR")],
+)
+async def test_what_the_daemon_could_not_answer_by_name_is_refused_here(
+    params: dict[str, object], code: str
+) -> None:
+    async with answering(HELLO, WELCOME) as (endpoint, _):
+        link = await open_link(endpoint, name="test")
+        with pytest.raises(HiveError) as caught:
+            await link.send({"jsonrpc": "2.0", "id": 1, "method": "x", "params": params})
+        await link.close()
+    assert caught.value.code == code
