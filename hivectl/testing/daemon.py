@@ -21,6 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from websockets.exceptions import InvalidState
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request
 from websockets.server import ServerProtocol
@@ -373,7 +374,7 @@ class _Connection:
             await self.send({"jsonrpc": "2.0", "method": method, "params": params})
 
     async def send(self, frame: dict[str, Any]) -> None:
-        with suppress(ConnectionError):
+        with suppress(ConnectionError, InvalidState):  # it may be leaving
             self.protocol.send_text(json.dumps(frame, ensure_ascii=False).encode())
             self._flush()
             await self.writer.drain()
