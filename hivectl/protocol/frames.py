@@ -61,7 +61,9 @@ def parse_request(message: dict[str, Any]) -> Request:
         raise _invalid('`jsonrpc` must be "2.0"')
     if not message.keys() <= _REQUEST_KEYS:
         unknown = min(message.keys() - _REQUEST_KEYS)
-        raise _invalid(f"unknown member {unknown[:40]!r}")
+        # What was cut off says so: by that sign a secret is found of which only the beginning is left.
+        shown = unknown if len(unknown) <= 40 else f"{unknown[:39]}…"
+        raise _invalid(f"unknown member {shown!r}")
     method = message.get("method")
     if not isinstance(method, str) or not 0 < len(method) <= 100:
         raise _invalid("`method` must be a text")

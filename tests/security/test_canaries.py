@@ -33,6 +33,8 @@ from tests.harness.receiver import Receiver
 from tests.harness.waiting import eventually
 from tests.security.test_private_files import FORGED, SECRETS
 
+pytestmark = pytest.mark.timeout(240)
+"""The first test waits for the whole stage: some thousand calls and a dozen commands."""
 OWN_FILES = {"token", "webhook-secret", "config.toml"}
 """What keeps secrets on purpose, private to the user."""
 

@@ -6,7 +6,7 @@ import pytest
 
 from hivectl.logic.redact import MASK
 from hivectl.model.errors import TABLE, HiveError
-from hivectl.protocol.frames import error_object
+from hivectl.protocol.frames import error_object, parse_request
 from hivectl.server.problem import error_frame, problem_body, raw_response, without_secrets
 from tests.arch import source
 
@@ -44,6 +44,16 @@ def test_nothing_is_lost_of_what_the_table_says(code):
 def test_what_is_wrong_with_a_variable_is_told():
     error = HiveError("INVALID_PARAMS", "env.API_KEY: must be a text")
     assert without_secrets(error).message == error.message
+
+
+@pytest.mark.parametrize("before", range(40))
+def test_s45_a_secret_for_the_name_of_a_member_is_not_repeated_cut_off_or_whole(before):
+    secret = "eyJ" + "bird" * 8 + ".eyJbird.bird"
+    with pytest.raises(HiveError) as caught:
+        parse_request({"jsonrpc": "2.0", "id": 1, "method": "ping", "." * before + secret: 1})
+    answer = error_frame(1, caught.value)
+    assert b"unknown member" in answer
+    assert b"birdb" not in answer
 
 
 def test_s45_no_other_place_of_the_server_makes_an_error_frame():
