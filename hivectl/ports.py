@@ -398,6 +398,11 @@ class Conversation(Protocol):
         ...
 
     @property
+    def has_begun(self) -> bool:
+        """Whether something was said that is no afterword of the turn before: the agent has heard of this one."""
+        ...
+
+    @property
     def consumed(self) -> int:
         """Offset after the last whole line that was fed."""
         ...

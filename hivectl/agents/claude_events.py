@@ -190,6 +190,18 @@ def kind_of(event: Event) -> str:
     return "unknown" if kind in _RESERVED else kind
 
 
+def is_afterword(event: Event) -> bool:
+    """Whether this may come behind the result of a turn (as measured), and so begins none."""
+    kind, subtype = event.get("type"), event.get("subtype")
+    if kind == "command_lifecycle":
+        return event.get("state") in ("completed", "cancelled")
+    if kind != "system" or not isinstance(subtype, str):
+        return kind == "rate_limit_event"
+    if subtype == "session_state_changed":
+        return event.get("state") == "idle"
+    return subtype.startswith("task_") or subtype == "background_tasks_changed"
+
+
 # --- usage -----------------------------------------------------------------------------------------
 
 

@@ -55,6 +55,8 @@ class ClaudeConversation:
         self._lines = LineSplitter(
             offset, max_line_bytes=max_line_bytes, piece_bytes=min(1 << 20, max_line_bytes)
         )
+        self.has_begun = False
+        """Something was said that is no afterword of the turn before: Claude has heard of this one."""
         self._has_started = offset > 0
         self._session = spec.session if offset else ""
         self._model = ""
@@ -100,6 +102,7 @@ class ClaudeConversation:
         for line in lines:
             raw = line.raw
             if line.piece:
+                self.has_begun = True
                 kept = MessageSeen("invalid", raw, line.end, is_json=False, subtype=line.piece)
                 seen.append(kept)
                 continue
@@ -118,12 +121,15 @@ class ClaudeConversation:
         """A line that is deep, escapes half a character, or is no JSON at all."""
         event = claude_events.decode(line.raw)
         if event is None:
+            self.has_begun = True
             head = text_of(line.raw[: claude_events.TEXT_MAX].decode("utf-8", "replace"))
             seen.append(MessageSeen("invalid", line.raw, line.end, head, is_json=False))
         else:
             self._read_event(line, event, seen, is_strict=claude_events.is_strict(line.raw))
 
     def _read_event(self, line: Line, event: Event, seen: list[Seen], *, is_strict: bool) -> None:
+        if not self.has_begun:
+            self.has_begun = not claude_events.is_afterword(event)
         kind = claude_events.kind_of(event)
         if kind == "assistant":
             text, tokens = claude_events.said(event)

@@ -228,8 +228,10 @@ class Runner:
         return {"process": parked.process, "output_start": parked.out}
 
     async def _is_unheard(self) -> bool:
-        """Whether the warm process was dying when the prompt came: it said nothing, and nobody stopped it."""
-        if self._reader.saw_output or self._live.stop is not None:
+        """Whether the warm process was dying when the prompt came: what it said, if anything, still belonged
+        to the turn before, and nobody stopped it."""
+        conversation = self._live.conversation
+        if conversation is None or conversation.has_begun or self._live.stop is not None:
             return False
         return (await self._live.find()).stop_mode is None
 

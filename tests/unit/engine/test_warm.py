@@ -30,6 +30,13 @@ async def talks(child):
     return 0
 
 
+async def prompted(child):
+    """Wait for the next prompt."""
+    while (frame := await child.read()) is not None:
+        if json.loads(frame)["type"] == "user":
+            return
+
+
 def warm_farm(tmp_path, script=talks):
     return Farm(tmp_path, FakeMachine(script))
 
@@ -295,13 +302,37 @@ def test_the_executable_and_the_trusted_files_are_in_it_and_the_execution_is_not
     assert warm.signature_of(launch(), replace(info, version="2"), trust_hash="a") != one
 
 
-async def test_a_prompt_that_a_dying_process_never_heard_is_given_to_a_new_one(tmp_path):
+LIFECYCLE = {"type": "command_lifecycle", "command_uuid": make_uuid(), "uuid": make_uuid()}
+
+
+@pytest.mark.parametrize(
+    "afterwords",
+    [
+        [],
+        [{**LIFECYCLE, "state": "completed"}],
+        [{"type": "rate_limit_event", "rate_limit_info": {"status": "allowed"}}],
+        [
+            {
+                "type": "system",
+                "subtype": "task_notification",
+                "task_id": "t",
+                "status": "completed",
+            },
+            {"type": "system", "subtype": "background_tasks_changed", "tasks": []},
+            {"type": "system", "subtype": "session_state_changed", "state": "idle"},
+        ],
+    ],
+)
+async def test_a_prompt_that_a_dying_process_never_heard_is_given_to_a_new_one(
+    tmp_path, afterwords
+):
     async def dies_at_the_second(child):
         if len(farm.machine.starts) > 1:
             return await talks(child)
-        await child.read()
+        await prompted(child)
         child.emit(line(INIT) + line(verdict("answer 1")))
-        await child.read()
+        await prompted(child)
+        child.emit(b"".join(map(line, afterwords)))
         return 137
 
     farm = warm_farm(tmp_path, dies_at_the_second)
@@ -316,3 +347,33 @@ async def test_a_prompt_that_a_dying_process_never_heard_is_given_to_a_new_one(t
         assert farm.kinds(project).count("execution.ended") == 2
         third = await run(farm, project)
         assert (third.process, third.result) == (second.process, "answer 2")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {**LIFECYCLE, "state": "queued"},
+        {"type": "system", "subtype": "session_state_changed", "state": "running"},
+        {
+            "type": "system",
+            "subtype": "hook_started",
+            "hook_id": "h",
+            "hook_name": "UserPromptSubmit",
+        },
+    ],
+)
+async def test_a_prompt_that_a_dying_process_has_heard_is_told_to_nobody_else(tmp_path, said):
+    async def dies_at_the_second(child):
+        await prompted(child)
+        child.emit(line(INIT) + line(verdict("answer 1")))
+        await prompted(child)
+        child.emit(line(said))
+        return 137
+
+    farm = warm_farm(tmp_path, dies_at_the_second)
+    async with farm.open(session__warm=True):
+        project = await farm.project()
+        await run(farm, project)
+        second = await run(farm, project)
+        assert second.state is ExecutionState.FAILED
+        assert len(farm.machine.starts) == 1
