@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hivectl.cli import views
+from hivectl.cli import choosing, views
 from hivectl.cli.session import Session
 from hivectl.kit.ids import make_token
 from hivectl.model.errors import ExitCode, HiveError
@@ -46,15 +45,7 @@ class Batch:
 
 def read(source: Path | str) -> list[Prompt]:
     """The prompts of a file, or of stdin. Raises HiveError INVALID_PARAMS, TOO_LARGE."""
-    if isinstance(source, str):
-        text = sys.stdin.read()
-    else:
-        try:
-            text = source.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as exc:
-            why = getattr(exc, "strerror", None) or str(exc)
-            raise HiveError("INVALID_PARAMS", f"{source} cannot be read: {why}.") from exc
-    found = parse(text)
+    found = parse(choosing.read_text(None if isinstance(source, str) else source))
     if not found:
         raise HiveError(
             "INVALID_PARAMS", "There is no prompt in it.", hint="Write one prompt a line."

@@ -19,13 +19,35 @@ _EDITOR_HINT = (
 )
 
 
+READ_BYTES = 64 * 1024 * 1024
+"""Most of a file or pipe that is read as a prompt; no daemon takes more."""
+
+
+def here() -> Path:
+    """The current directory. Raises HiveError where it was deleted under us."""
+    try:
+        return Path.cwd()
+    except FileNotFoundError as exc:
+        raise HiveError(
+            "INVALID_PATH",
+            "The current directory is gone.",
+            hint="Change to one that is there, and say it again.",
+        ) from exc
+
+
+def absolute(path: Path) -> str:
+    """A path as it is meant here, for a daemon that stands elsewhere."""
+    wanted = path.expanduser()
+    return str(wanted if wanted.is_absolute() else (here() / wanted))
+
+
 async def project(session: Session, client: Client, named: str | None) -> str:
     """The named one, else HIVECTL_PROJECT, else the one the current directory lies in."""
     found = await find_project(session, client, named)
     if found is None:
         raise HiveError(
             "PROJECT_NOT_FOUND",
-            f"{Path.cwd()} lies in no project, and none was named.",
+            f"{here()} lies in no project, and none was named.",
             hint="Name one with -p, or register this directory: `hivectl project create .`",
         )
     return found
@@ -35,11 +57,11 @@ async def find_project(session: Session, client: Client, named: str | None) -> s
     """The same, or None."""
     if named or (named := session.settings.environment.get("HIVECTL_PROJECT")):
         return named
-    here = Path.cwd().resolve()
+    place = here().resolve()
     around = [
         item
         for item in await all_items(client, "project.list")
-        if here.is_relative_to(Path(item["path"]))
+        if place.is_relative_to(Path(item["path"]))
     ]
     if not around:
         return None
@@ -71,13 +93,13 @@ def split_words(
 async def prompt(session: Session, word: str | None, file: Path | None, *, edit: bool) -> str:
     """The prompt's text: from the word, `-` or a pipe, a file, or the editor."""
     if file is not None:
-        text = _decode(_read(file), str(file))
+        text = read_text(file)
     elif edit:
         start = "" if word in {None, "-"} else str(word)
         typed = await asking.edit_text(session.settings, start + _EDITOR_HINT, suffix=".md")
         text = "\n".join(row for row in typed.splitlines() if not row.startswith("#")).strip()
     elif word == "-" or (word is None and not _stdin_is_terminal()):
-        text = _decode(sys.stdin.buffer.read(), "standard input")
+        text = read_text(None)
     elif word is None:
         raise HiveError(
             "INVALID_PARAMS",
@@ -95,16 +117,25 @@ def _stdin_is_terminal() -> bool:
     return sys.stdin is None or sys.stdin.isatty()
 
 
-def _read(file: Path) -> bytes:
+def read_text(file: Path | None) -> str:
+    """All of a file, or of standard input. Raises HiveError INVALID_PARAMS, TOO_LARGE."""
+    origin = "standard input" if file is None else str(file)
     try:
-        return file.read_bytes()
+        if file is None:
+            data = sys.stdin.buffer.read(READ_BYTES + 1)
+        else:
+            with file.open("rb") as source:
+                data = source.read(READ_BYTES + 1)
     except OSError as exc:
         raise HiveError(
-            "INVALID_PARAMS", f"{file} cannot be read: {exc.strerror}.", hint="Check the path."
+            "INVALID_PARAMS", f"{origin} cannot be read: {exc.strerror}.", hint="Check the path."
         ) from exc
-
-
-def _decode(data: bytes, origin: str) -> str:
+    if len(data) > READ_BYTES:
+        raise HiveError(
+            "TOO_LARGE",
+            f"{origin} has more than {READ_BYTES} bytes.",
+            hint="Put the material into a file and let the prompt name it.",
+        )
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as exc:

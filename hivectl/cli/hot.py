@@ -19,6 +19,10 @@ lost_kill: list[str] | None = None
 """What a kill was to stop that was sent here, and whose answer was lost with the connection."""
 
 
+class OutputLost(Exception):  # noqa: N818  it names what happened
+    """The answer could not be written; `args[0]` is the HiveError that says so."""
+
+
 def run(arguments: list[str]) -> int | None:
     """The exit code, or None when this is not for here (and nothing was done)."""
     global lost_kill  # noqa: PLW0603  what the full CLI must know, in the same process
@@ -135,8 +139,15 @@ def _print(request: dict[str, Any], result: Any) -> None:
         text = views.table(
             "execution", result["items"], is_wide=False, now_s=_now_s(), width=_width()
         )
-    sys.stdout.write(text if not text or text.endswith("\n") else text + "\n")
-    sys.stdout.flush()
+    try:
+        sys.stdout.write(text if not text or text.endswith("\n") else text + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as exc:
+        from hivectl.cli.screen import output_lost
+
+        raise OutputLost(output_lost(exc)) from exc
 
 
 def _exit_code(method: str, result: Any) -> int:

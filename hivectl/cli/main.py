@@ -23,6 +23,9 @@ _VALUED = frozenset({"-o", "--output"})
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code of the published table."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by who started us (`>&-`): nobody wants it
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: PTH123, SIM115
     for stream in (sys.stdout, sys.stderr):
         # A terminal that cannot show a character gets an escape for it, never a traceback.
         if hasattr(stream, "reconfigure"):
@@ -32,6 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _run(hoist(arguments)) if code is None else code
     except BrokenPipeError:
         return _leave_quietly()
+    except hot.OutputLost as lost:
+        return _report(lost.args[0], arguments)
     except KeyboardInterrupt:
         return 130
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
+    from hivectl.model.errors import HiveError
+
 Piece = tuple[str, str]
 """A style's name of STYLES and a text that will be sanitised."""
 
@@ -50,6 +52,22 @@ _ERASE = "\r\x1b[2K"
 
 class ReaderLeft(Exception):  # noqa: N818  it names what happened
     """Whoever read our output is gone (`| head`): nothing is left to do. Typer would exit 1 for it."""
+
+
+def output_lost(exc: OSError) -> HiveError:
+    """The HiveError for output that nothing takes any more (a full disk). What is still buffered goes nowhere:
+    else Python would try again at the end, and end with a code of its own."""
+    import errno
+
+    from hivectl.model.errors import HiveError
+
+    with open(os.devnull, "w") as nowhere:  # noqa: PTH123
+        os.dup2(nowhere.fileno(), 1)
+    return HiveError(
+        "STORAGE_FULL" if exc.errno in {errno.ENOSPC, errno.EDQUOT} else "STORAGE_ERROR",
+        f"The output cannot be written: {exc.strerror or exc}.",
+        hint="What was asked for is done all the same; send its output elsewhere.",
+    )
 
 
 class Screen:
@@ -134,6 +152,8 @@ class Screen:
             stream.flush()
         except BrokenPipeError:
             raise ReaderLeft from None
+        except OSError as exc:
+            raise output_lost(exc) from exc
         self._lower_status(text)
 
     def _print(self, stream: TextIO, pieces: Sequence[Piece], *, cut: bool) -> None:
@@ -147,6 +167,8 @@ class Screen:
             stream.flush()
         except (BrokenPipeError, SystemExit):  # Rich turns the first into the second
             raise ReaderLeft from None
+        except OSError as exc:
+            raise output_lost(exc) from exc
         self._lower_status("\n")
 
     def _text(self, pieces: Sequence[Piece], *, one: bool) -> Text:

@@ -53,11 +53,11 @@ def create(
     env: EnvOptions = None,
 ) -> None:  # fmt: skip
     """Register a directory. On a terminal you see what it brings and are asked for trust."""
-    from hivectl.cli import projects
+    from hivectl.cli import choosing, projects
 
     hive: Session = ctx.obj
     params: dict[str, Any] = {
-        "path": str(path.expanduser().absolute()),
+        "path": choosing.absolute(path),
         "name": name,
         "mkdir": mkdir,
         "repo": repo,
@@ -119,7 +119,7 @@ def inspect(
     hive: Session = ctx.obj
 
     is_path = target is not None and ("/" in target or target in {".", "..", "~"})
-    path = str(Path(target or "").expanduser().absolute())
+    path = choosing.absolute(Path(target or ""))
 
     async def work(client: Client) -> Any:
         if is_path:
@@ -144,14 +144,14 @@ def update(
     env: EnvOptions = None,
 ) -> None:  # fmt: skip
     """Change a project's name, path, defaults or environment."""
-    from hivectl.cli import projects
+    from hivectl.cli import choosing, projects
 
     hive: Session = ctx.obj
     params: dict[str, Any] = {}
     if name is not None:
         params["name"] = name
     if path:
-        params["path"] = str(path.expanduser().absolute())
+        params["path"] = choosing.absolute(path)
     if default:
         params["defaults"] = projects.parse_defaults(default)
     if env:

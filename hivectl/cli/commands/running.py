@@ -226,16 +226,12 @@ def _schema(given: str | None) -> Mapping[str, Any] | None:
         return None
     import json
 
+    from hivectl.cli import choosing
     from hivectl.model.errors import HiveError
 
     text = given
     if not given.lstrip().startswith("{"):
-        try:
-            text = Path(given).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as exc:
-            raise HiveError(
-                "INVALID_PARAMS", f"--json-schema: {given} cannot be read: {exc}."
-            ) from exc
+        text = choosing.read_text(Path(given))
     try:
         schema = json.loads(text)
     except ValueError as exc:
