@@ -216,11 +216,20 @@ async def run(client: Client, wish: Wish, view: View) -> int:
     for stream in streams:
         events, positions[stream] = await _past(client, stream, wish, view)
         logs.append(events)
-    view.show_past(logs, wish.last)
     past = list(chain.from_iterable(logs))
+    if _begins_later(past, wish):
+        view.note("the log no longer holds its beginning")
+    view.show_past(logs, wish.last)
     if wish.follow and not (wish.execution and _has_end(past, wish.execution)):
         await _follow(client, wish, view, positions)
     return 0
+
+
+def _begins_later(events: Sequence[Mapping[str, Any]], wish: Wish) -> bool:
+    """Whether an execution was to be shown from its beginning, and that is gone (`hivectl prune`)."""
+    if wish.execution is None or wish.last is not None or wish.since or wish.grep:
+        return False
+    return not any(event["type"] == "execution.created" for event in events)
 
 
 def _has_end(events: Sequence[Mapping[str, Any]], execution: str) -> bool:

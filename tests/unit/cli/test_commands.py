@@ -654,6 +654,15 @@ def test_logs_follow_to_the_end(hive, script):
     assert "completed" in ran.out
 
 
+def test_logs_say_where_the_beginning_was_pruned(hive, script):
+    fill(script, 2)
+    for words in ((), ("--json",), ("-n", "1")):
+        told = hive("logs", "x_1", *words).err
+        assert ("no longer holds its beginning" in told) == (not words)
+    script.daemon.publish("project:p_1", "execution.created", {}, project="p_1", execution="x_1")
+    assert hive("logs", "x_1").err == ""
+
+
 def test_attach_shows_what_was_and_what_comes(hive, script):
     fill(script, 3)
     script.state = script.state | {"state": "running"}
