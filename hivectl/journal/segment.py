@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
@@ -245,7 +246,7 @@ def pick_lines(chunk: bytes, seq: int, count: int) -> list[bytes]:
     first = seq_of(chunk[:32])
     if first:
         # Numbers are dense, so the place of a record is known. Both ends are checked: a line between
-        # them that is no record (a snapshot) would shift the last one.
+        # them that is no record (a snapshot, damage) would shift the last one.
         skip = max(0, seq - first)
         lines = chunk.split(b"\n", skip + count)
         lines.pop()
@@ -257,12 +258,14 @@ def pick_lines(chunk: bytes, seq: int, count: int) -> list[bytes]:
             some
             and seq_of(some[0]) == first + skip
             and seq_of(some[-1]) == first + skip + len(some) - 1
+            and record.is_record(some[-1])
         ):
             return some if seq <= first + skip else []
-    picked: list[bytes] = []
-    for line in chunk.split(b"\n"):
-        if len(picked) >= count:
-            break
-        if not is_header(line) and seq_of(line) >= seq:
-            picked.append(line)
+    rest = (line for line in chunk.split(b"\n") if not is_header(line) and seq_of(line) >= seq)
+    picked = list(islice(rest, count))
+    is_dense = picked and seq_of(picked[-1]) - seq_of(picked[0]) == len(picked) - 1
+    if not is_dense or not record.is_record(picked[-1]):
+        # What cannot be read has no say in the numbers: with a lower one readers would begin again there,
+        # with a higher one they would pass over good records.
+        picked = [line for line in (*picked, *rest) if record.is_record(line)][:count]
     return picked

@@ -16,7 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 FINDINGS = ROOT / "fuzz-findings"
 NAMES = ("decoder", "frames", "http", "stream", "journal", "sanitiser", "settings", "rules")
-_INSTRUMENTED = ["hivectl", "websockets", "uvicorn", "tomllib"]
+_INSTRUMENTED = ["hivectl", "websockets", "tomllib"]
 _MOST_BYTES = 4096
 _GRACE_S = 900
 

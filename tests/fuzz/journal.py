@@ -92,10 +92,9 @@ def journal(data: bytes) -> None:
     if data[0] & 0x80:
         index.unlink(missing_ok=True)
         which = 2 if which != 1 else 1
-    # No disk takes bytes out of the middle, and what shortens the last block leaves its checksum useless. Of
-    # several damages in one block one may hide behind another: the checksum of a block with an
-    # unreadable line counts for nothing, or what was synced before it would be lost with it. An unreadable line
-    # that was spliced to a higher number hides as many good ones from readers, and no disk splices lines.
+    # No disk takes bytes out of the middle or puts some there, and what shortens the last block leaves its
+    # checksum useless. Of several damages in one block one may hide behind another: the checksum of a block with
+    # an unreadable line counts for nothing, or what was synced before it would be lost with it.
     is_plain = len(data) < 13 and data[1] % 6 in {0, 1, 4}
     is_exact = which == 1 or (which == 0 and is_plain)
     _check(root, written, is_exact=is_exact, is_whole=which == 1)

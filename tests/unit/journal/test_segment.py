@@ -136,4 +136,17 @@ def test_lines_that_are_no_records_are_left_out() -> None:
     assert segment.pick_lines(chunk, 2, 2) == lines[1:3]
     assert segment.pick_lines(chunk, 7, 2) == []
     assert segment.pick_lines(chunk, 6, 1) == [lines[5]]
+
+
+@pytest.mark.parametrize("number", [2, 4, 6, 7, 99])
+def test_an_unreadable_line_hides_no_record_and_is_none_whatever_number_it_names(
+    number: int,
+) -> None:
+    drafts = [Draft("t", b'{"n":%d}' % n, n) for n in range(1, 9)]
+    lines = LineBuilder().build(drafts, 1).lines
+    spliced = b'{"seq":%d,"ts":4,"type":"t","da":4,"ty' % number
+    chunk = b"\n".join([*lines[:5], spliced, *lines[5:], b""])
+    for seq in range(1, 9):
+        for count in range(1, 9):
+            assert segment.pick_lines(chunk, seq, count) == lines[seq - 1 :][:count]
     assert record.seq_of(lines[5]) == 6
