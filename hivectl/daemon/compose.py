@@ -173,7 +173,9 @@ class Daemon:
             _log.error(
                 "database damaged, set aside", extra={"damage": str(exc), "aside": str(aside)}
             )
-            notices.append(f"The database was damaged ({exc}) and set aside as {aside.name}.")
+            notices.append(
+                f"The database was damaged ({exc}) and set aside, with the old audit chain, as {aside.name}."
+            )
         notices.append(await self._rebuild_database(places.database))
         return await Database.open(places.database, self._control.clock), notices
 

@@ -107,7 +107,7 @@ async def rebuild(db: Database, journal: Journal) -> Rebuilt:
         "idempotency keys",
         "what was to be told (notifications and webhooks)",
         "places that `hivectl queue move` gave",
-        "the audit chain (it begins anew; the old one lies in the damaged file)",
+        "the audit chain (it begins anew)",
     ]
     return rebuilt
 

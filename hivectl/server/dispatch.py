@@ -144,13 +144,24 @@ def parse_params(method: Method, params: dict[str, Any]) -> BaseModel | None:
         return params_model(method).model_validate(params)
     except ValidationError as exc:
         errors = _describe(exc, params)
-        first = errors[0]
+        first = _telling(errors)
         where = first["pointer"].removeprefix("/").replace("/", ".")
         raise HiveError(
             "INVALID_PARAMS",
             f"{where + ': ' if where else ''}{first['message']}",
             details={"errors": errors},
         ) from None
+
+
+def _telling(errors: list[dict[str, str]]) -> dict[str, str]:
+    """The error to be told first. Of what may have several forms: that of the form which was meant."""
+    first = errors[0]
+    inside = first["pointer"] + "/"
+    meant = (
+        error for error in errors
+        if error["pointer"].startswith(inside) and error["code"] not in ("missing", "extra_forbidden")
+    )  # fmt: skip
+    return next(meant, first)
 
 
 def _describe(exc: ValidationError, params: dict[str, Any]) -> list[dict[str, str]]:

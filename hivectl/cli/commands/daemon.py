@@ -29,7 +29,11 @@ Timeout = Annotated[
 
 @app.command("run", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def run(ctx: typer.Context) -> None:
-    """Run the daemon in the foreground, as a service manager wants it."""
+    """Run the daemon in the foreground, as a service manager wants it.
+
+    It takes --set KEY=VALUE (any setting, repeatable), --foreground-log human|json|none (what goes to standard
+    error) and --insecure-plain-http (let other machines in without TLS: everything can be read on the way).
+    """
     from hivectl.cli import service
 
     service.run_in_foreground(ctx.obj, list(ctx.args))

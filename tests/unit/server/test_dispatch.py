@@ -129,6 +129,20 @@ def test_what_is_allowed_is_said_in_words(
     assert caught.value.message == message
 
 
+@pytest.mark.parametrize(
+    ("since", "message"),
+    [
+        ({"last": 10**9}, "since.last: must be at most 100000"),
+        ({"last": "x"}, "since.last: must be a whole number"),
+        ("never", "since: must be 'now' or 'start'"),
+    ],
+)
+def test_of_what_has_several_forms_the_one_that_was_meant_is_told(since: Any, message: str) -> None:
+    with pytest.raises(HiveError) as caught:
+        parse_params(METHODS["subscribe"], {"streams": ["system"], "since": since})
+    assert caught.value.message == message
+
+
 def test_no_wrong_parameter_is_told_in_the_words_of_a_library() -> None:
     for method in METHODS.values():
         for wrong in (None, -1, "", [], {}, "x" * 200_000, [None] * 2000):
