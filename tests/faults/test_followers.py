@@ -152,8 +152,8 @@ async def _check_history(daemon: Daemon, *, kills: int, seed: int, watchers: int
             await asyncio.sleep(chance.uniform(0.1, 0.8))
             await asyncio.to_thread(daemon.restart)
         items = await asyncio.to_thread(daemon.call, "execution.list", limit=1000)
-        for item in items["items"]:
-            await asyncio.to_thread(daemon.wait, item["execution"], within_s=90)
+        for item in items["items"]:  # the newest first: the whole queue stands before it
+            await asyncio.to_thread(daemon.wait, item["execution"], within_s=90 + 3 * kills)
         for name, stream in enumerate(streams):
             told = await asyncio.to_thread(history.read, daemon, project=f"p{name}")
             last[stream] = told.check().events[-1]["seq"]
