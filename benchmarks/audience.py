@@ -42,9 +42,11 @@ class Seat:
         if not size:
             raise ConnectionError("a viewer was disconnected")
         data = self._rest + memoryview(buffer)[:size]
+        at = data.find(end)
+        if is_over := at >= 0:
+            data = data[: at + len(end)]  # what follows it is waited for by nobody: some have it, some not
         cut = data.rfind(MARK)
         self.events += data.count(MARK)
-        is_over = end in data
         self.has_begun = self.has_begun or START in data
         # A number at the very end may be cut: it is counted with the next bytes.
         self._rest = data[max(len(data) - _KEPT, 0) :]
