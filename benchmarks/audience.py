@@ -44,7 +44,9 @@ class Seat:
         data = self._rest + memoryview(buffer)[:size]
         at = data.find(end)
         if is_over := at >= 0:
-            data = data[: at + len(end)]  # what follows it is waited for by nobody: some have it, some not
+            data = data[
+                : at + len(end)
+            ]  # what follows it is waited for by nobody: some have it, some not
         cut = data.rfind(MARK)
         self.events += data.count(MARK)
         self.has_begun = self.has_begun or START in data
