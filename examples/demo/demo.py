@@ -159,7 +159,7 @@ class Demo:
             try:
                 self.ask("wait", execution)
             finally:
-                watcher.send_signal(signal.SIGINT)
+                watcher.terminate()  # Ctrl-C does as well, unless who started this ignores it
                 watcher.wait(STEP_S)
 
     def approve(self) -> None:

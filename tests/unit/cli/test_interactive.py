@@ -17,7 +17,8 @@ from hivectl.model.errors import HiveError
 
 ROOT = Path(__file__).parents[3]
 _TAKE_TERMINAL = (
-    "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0);"
+    "import fcntl, os, signal, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0);"
+    "signal.signal(signal.SIGINT, signal.SIG_DFL);"  # as a terminal's shell; who runs the tests may ignore it
     "os.execv(sys.executable, [sys.executable, '-m', 'hivectl', *sys.argv[1:]])"
 )
 
