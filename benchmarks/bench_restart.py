@@ -1,6 +1,6 @@
 """Restart with live executions: the daemon is killed in the middle and started again.
 
-    python -m benchmarks.bench_restart [--executions 50] [--lines 1000000]
+    python -m benchmarks.bench_restart [--executions 50] [--lines 10000000]
 
 The executions are runs of the mock that said something and then hang, one per project; the log of one more project
 holds the lines. `listening` is the first answered request; `all attached` is when the daemon reads the output of
@@ -10,46 +10,14 @@ empty home.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from benchmarks import figures, home
-from hivectl import config
-from hivectl.journal.limits import JournalLimits
-from hivectl.journal.record import Draft, Source
-from hivectl.journal.writer import Journal
-from hivectl.kit import files
-from hivectl.kit.clock import SystemClock
 from tests.harness.daemon import Daemon
-
-RAW = b'{"kind":"assistant","direction":"out","text":"%b","raw":{"type":"assistant","n":%d}}'
-TEXT = b"The quick brown fox jumps over the lazy dog. "
-BATCH = 256
-
-
-def fill_log(root: Path, stream: str, lines: int) -> None:
-    """Append lines to a stream while no daemon has it."""
-    journal = Journal(
-        root, clock=SystemClock(), limits=JournalLimits(ring_lines=0), boot_id=files.boot_id()
-    )
-    log = journal.open(stream)
-    now_us = SystemClock().now_us()
-    for start in range(0, lines, BATCH):
-        batch = [
-            Draft(
-                "message",
-                RAW % (TEXT[: 5 + number % 40] * 2, number),
-                now_us + number,
-                "x_06gzrec3f2t0vm54gc0g",
-                src=Source("pr_06gzrec3f2t0vm54gc0g", "o", number * 200),
-            )
-            for number in range(start, min(start + BATCH, lines))
-        ]
-        log.append(batch)
-    asyncio.run(journal.close())
+from tests.harness.filling import fill_log
 
 
 def attached(daemon: Daemon) -> int:
@@ -97,11 +65,11 @@ def start_executions(daemon: Daemon, count: int) -> None:
 def main(argv: Sequence[str] | None = None) -> figures.Report:
     parser = figures.parser(__doc__)
     parser.add_argument("--executions", type=int, help="live ones (50; quick: 10)")
-    parser.add_argument("--lines", type=int, help="lines of the log (1000000; quick: 100000)")
+    parser.add_argument("--lines", type=int, help="lines of the log (10000000; quick: 100000)")
     parser.add_argument("--dir", type=Path, help="where the home is made")
     options = figures.parse(parser, argv)
     executions = options.given.executions or (10 if options.is_quick else 50)
-    lines = options.given.lines or (100_000 if options.is_quick else 1_000_000)
+    lines = options.given.lines or (100_000 if options.is_quick else 10_000_000)
     report = figures.Report(
         "restart",
         f"Restart after kill -9 with {executions} live executions and {lines:,} log lines",
@@ -113,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> figures.Report:
         project = daemon.project("long")["id"]
         daemon.stop("keep")
         start = time.perf_counter()
-        fill_log(config.load(env=daemon.env).places.journal, f"project:{project}", lines)
+        fill_log(daemon, f"project:{project}", lines)
         figures.say(f"{lines:,} lines written in {time.perf_counter() - start:.0f} s")
         daemon.start(within_s=60)
         start_executions(daemon, executions)
